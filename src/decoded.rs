@@ -1,0 +1,495 @@
+//! The plainer views of one event, computed once, and only where something is there to undo.
+//!
+//! Takes in raw fields. Appends what decoding yields to one buffer that is reused from event to
+//! event, and remembers which range of it is what. Every range is scanned when it is made, which
+//! keeps the prefilter's promise: each text that a rule may ask about lies within a scanned one.
+
+use crate::event::{Text, View};
+use crate::field::Field;
+use crate::limits;
+use crate::normalise::{self, Classes, Signs, escapes, nested, path, percent};
+
+/// Classes of bytes that say that a header's value has something to undo.
+const ENCODED: Classes = normalise::PERCENT
+    | normalise::HIGH
+    | normalise::CONTROL
+    | normalise::BACKSLASH
+    | normalise::AMPERSAND;
+
+/// The same for URLs, where `&` separates and `+` stands for a space.
+const ENCODED_URL: Classes = ENCODED & !normalise::AMPERSAND | normalise::PLUS;
+
+/// A range of the buffer.
+type Range = std::ops::Range<usize>;
+
+/// One view of one field.
+#[derive(Clone, Debug)]
+struct Piece {
+    /// Index of the header that it was made of.
+    header: usize,
+    field: Field,
+    view: View,
+    name: Range,
+    bytes: Range,
+    part: bool,
+}
+
+/// Decoded views of the fields of one event.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    buffer: Vec<u8>,
+    pieces: Vec<Piece>,
+    signs: Signs,
+    truncated: bool,
+}
+
+impl Decoded {
+    /// Forgets the last event, and the memory of an uncommonly large one.
+    #[inline]
+    pub fn clear(&mut self) {
+        if self.buffer.capacity() > limits::FIELD_BYTES {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        self.pieces.clear();
+        self.signs = Signs::default();
+        self.truncated = false;
+    }
+
+    /// How many views there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Encodings met so far that are suspicious in themselves.
+    pub fn signs(&self) -> Signs {
+        self.signs
+    }
+
+    /// Whether some field had more values than are told apart.
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Whether a decoded view is made of a header's value with these classes of bytes.
+    #[inline]
+    pub const fn decodes(url: bool, classes: Classes) -> bool {
+        classes & if url { ENCODED_URL } else { ENCODED } != 0
+    }
+
+    /// Adds the views of a URL (the request target, a Referer) that is header number `header`.
+    /// `scan` is shown each new text with its classes of bytes, the separators of a query not counted.
+    #[inline]
+    pub fn url(
+        &mut self,
+        header: usize,
+        field: Field,
+        url: &[u8],
+        classes: Classes,
+        mut scan: impl FnMut(&[u8], Classes),
+    ) {
+        let target = field == Field::Uri;
+        if Decoded::decodes(true, classes) {
+            let first = self.pieces.len();
+            let start = self.buffer.len();
+            let stem_end = self.decode_url(header, field, url);
+            scan(
+                self.text(start..self.buffer.len()),
+                self.classes_from(first),
+            );
+            self.unnest_from(first, &mut scan);
+            self.unescape_from(first, &mut scan);
+            let stem = self.text(start..stem_end);
+            if target && path::needs_resolving(stem, normalise::classes(stem)) {
+                let stem = self.text(start..stem_end).to_vec();
+                self.resolve(header, &stem, scan);
+            }
+            return;
+        }
+        let (stem, query) = split_url(url);
+        if let Some(query) = query.filter(|query| query.len() > nested::SHORTEST) {
+            self.unnest_query(header, field, query, &mut scan);
+        }
+        if target && path::needs_resolving(stem, classes) {
+            self.resolve(header, stem, scan);
+        }
+    }
+
+    /// Adds the views of a header that is not a URL, if it has something to undo.
+    #[inline]
+    pub fn value(
+        &mut self,
+        header: usize,
+        field: Field,
+        name: &[u8],
+        value: &[u8],
+        classes: Classes,
+        mut scan: impl FnMut(&[u8], Classes),
+    ) {
+        if !Decoded::decodes(false, classes) {
+            return;
+        }
+        let first = self.pieces.len();
+        let name = self.push(name);
+        let bytes = self.decode(value, false);
+        scan(
+            self.text(bytes.clone()),
+            normalise::classes(self.text(bytes.clone())),
+        );
+        self.pieces.push(Piece {
+            header,
+            field,
+            view: View::Decoded,
+            name,
+            bytes,
+            part: false,
+        });
+        self.unescape_from(first, &mut scan);
+    }
+
+    /// Adds the decoded cookies of a `Cookie` header, if it has something to undo.
+    #[inline]
+    pub fn cookies(
+        &mut self,
+        header: usize,
+        value: &[u8],
+        classes: Classes,
+        mut scan: impl FnMut(&[u8], Classes),
+    ) {
+        if !Decoded::decodes(false, classes) {
+            return;
+        }
+        let first = self.pieces.len();
+        let start = self.buffer.len();
+        let mut truncated = false;
+        for cookie in bounded_split(value, b';', &mut truncated) {
+            self.pair(header, Field::CookieValue, cookie.trim_ascii_start(), false);
+        }
+        self.truncated |= truncated;
+        scan(
+            self.text(start..self.buffer.len()),
+            self.classes_from(first),
+        );
+        self.unescape_from(first, &mut scan);
+    }
+
+    /// The texts that were made of header number `header`.
+    pub fn texts(&self, header: usize) -> impl Iterator<Item = Text<'_>> {
+        self.pieces
+            .iter()
+            .filter(move |piece| piece.header == header)
+            .map(|piece| Text {
+                field: piece.field,
+                view: piece.view,
+                name: self.text(piece.name.clone()),
+                bytes: self.text(piece.bytes.clone()),
+                part: piece.part,
+                superseded: false,
+            })
+    }
+
+    fn text(&self, range: Range) -> &[u8] {
+        self.buffer.get(range).unwrap_or_default()
+    }
+
+    /// The classes of the pieces from `first` on that are no whole with separators in it.
+    fn classes_from(&self, first: usize) -> Classes {
+        let pieces = self.pieces.get(first..).unwrap_or_default();
+        pieces
+            .iter()
+            .filter(|piece| !matches!(piece.field, Field::Uri | Field::UriQuery))
+            .fold(0, |classes, piece| {
+                classes | normalise::classes(self.text(piece.bytes.clone()))
+            })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Range {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        start..self.buffer.len()
+    }
+
+    fn decode(&mut self, bytes: &[u8], plus: bool) -> Range {
+        let start = self.buffer.len();
+        percent::decode(bytes, plus, &mut self.buffer, &mut self.signs);
+        start..self.buffer.len()
+    }
+
+    /// Decodes a URL part by part, so that an encoded `&` separates nothing. Returns where its stem
+    /// ends in the buffer.
+    fn decode_url(&mut self, header: usize, field: Field, url: &[u8]) -> usize {
+        let target = field == Field::Uri;
+        let (stem, query) = split_url(url);
+        let whole = |field, bytes, part| Piece {
+            header,
+            field,
+            view: View::Decoded,
+            name: 0..0,
+            bytes,
+            part,
+        };
+        let stem = self.decode(stem, false);
+        self.pieces.push(whole(
+            if target { Field::UriStem } else { field },
+            stem.clone(),
+            !target,
+        ));
+        if let Some(query) = query {
+            self.buffer.push(b'?');
+            let start = self.buffer.len();
+            let mut truncated = false;
+            for (index, pair) in bounded_split(query, b'&', &mut truncated).enumerate() {
+                if index > 0 {
+                    self.buffer.push(b'&');
+                }
+                self.pair(
+                    header,
+                    if target { Field::QueryValue } else { field },
+                    pair,
+                    true,
+                );
+            }
+            self.truncated |= truncated;
+            if target {
+                self.pieces
+                    .push(whole(Field::UriQuery, start..self.buffer.len(), false));
+            }
+        }
+        self.pieces
+            .push(whole(field, stem.start..self.buffer.len(), false));
+        stem.end
+    }
+
+    /// Decodes one `name=value` and notes its texts. A value without a name has an empty one.
+    fn pair(&mut self, header: usize, field: Field, pair: &[u8], plus: bool) {
+        let (name, value) = split_pair(pair);
+        let part = !matches!(field, Field::QueryValue | Field::CookieValue);
+        let name = match name {
+            Some(name) => {
+                let name = self.decode(name, plus);
+                self.buffer.push(b'=');
+                name
+            }
+            None => 0..0,
+        };
+        let bytes = self.decode(value, plus);
+        if !is_plain_name(self.text(name.clone())) {
+            let piece = Piece {
+                header,
+                field,
+                view: View::Decoded,
+                name: name.clone(),
+                bytes: name.clone(),
+                part,
+            };
+            self.pieces.push(piece);
+        }
+        self.pieces.push(Piece {
+            header,
+            field,
+            view: View::Decoded,
+            name,
+            bytes,
+            part,
+        });
+    }
+
+    fn resolve(&mut self, header: usize, stem: &[u8], mut scan: impl FnMut(&[u8], Classes)) {
+        let start = self.buffer.len();
+        path::resolve(stem, &mut self.buffer);
+        if self.text(start..self.buffer.len()) == stem {
+            self.buffer.truncate(start);
+            return;
+        }
+        let bytes = start..self.buffer.len();
+        scan(self.text(bytes.clone()), 0);
+        let piece = Piece {
+            header,
+            field: Field::UriStem,
+            view: View::Resolved,
+            name: 0..0,
+            bytes,
+            part: false,
+        };
+        self.pieces.push(piece);
+    }
+
+    /// Adds what is nested in the values of a query that has nothing else to undo.
+    fn unnest_query(
+        &mut self,
+        header: usize,
+        field: Field,
+        query: &[u8],
+        scan: &mut impl FnMut(&[u8], Classes),
+    ) {
+        let field = if field == Field::Uri {
+            Field::QueryValue
+        } else {
+            field
+        };
+        let first = self.pieces.len();
+        let mut truncated = false;
+        for pair in bounded_split(query, b'&', &mut truncated) {
+            let (name, value) = split_pair(pair);
+            if nested::may_nest(value) {
+                let name = self.push(name.unwrap_or_default());
+                let like = Piece {
+                    header,
+                    field,
+                    view: View::Unescaped,
+                    name,
+                    bytes: 0..0,
+                    part: field != Field::QueryValue,
+                };
+                self.unnest(&like, value, scan);
+            }
+        }
+        self.truncated |= truncated;
+        self.unnest_from(first, scan);
+        self.unescape_from(first, scan);
+    }
+
+    /// Adds what is nested in the values among the pieces from `first` on, and in that, and so on.
+    fn unnest_from(&mut self, first: usize, scan: &mut impl FnMut(&[u8], Classes)) {
+        let mut from = first;
+        for _ in 0..limits::DECODE_ROUNDS {
+            let end = self.pieces.len();
+            for index in from..end {
+                let Some(piece) = self.pieces.get(index) else {
+                    break;
+                };
+                let is_value = piece.part || piece.field == Field::QueryValue;
+                let value = self.text(piece.bytes.clone());
+                if is_value && nested::may_nest(value) {
+                    let (piece, value) = (piece.clone(), value.to_vec());
+                    self.unnest(&piece, &value, scan);
+                }
+            }
+            from = end;
+        }
+    }
+
+    /// Adds what `value` holds: the text that it is the Base64 of, or its strings if it is JSON. The
+    /// pieces are like `like`.
+    fn unnest(&mut self, like: &Piece, value: &[u8], scan: &mut impl FnMut(&[u8], Classes)) {
+        let mut inside = Vec::new();
+        if nested::is_json(value) {
+            let mut rest = value;
+            let mut strings = 0;
+            while let Some(quote) = memchr::memchr(b'"', rest) {
+                if strings == limits::NAMED_VALUES {
+                    self.truncated = true;
+                    break;
+                }
+                strings += 1;
+                rest = rest.get(quote..).unwrap_or_default();
+                inside.clear();
+                let taken = nested::json_string(rest, &mut inside);
+                rest = rest.get(taken..).unwrap_or_default();
+                if !inside.is_empty() && inside.len() < value.len() {
+                    self.add_nested(like, &inside, false, scan);
+                }
+            }
+        } else if nested::base64(value, &mut inside) {
+            self.add_nested(like, &inside, true, scan);
+        }
+    }
+
+    /// Adds a nested text, decoded in turn. `hidden` says that it does not stand in the whole that rules
+    /// compare, so that each whole gets another view as well.
+    fn add_nested(
+        &mut self,
+        like: &Piece,
+        inside: &[u8],
+        hidden: bool,
+        scan: &mut impl FnMut(&[u8], Classes),
+    ) {
+        let bytes = self.decode(inside, false);
+        scan(
+            self.text(bytes.clone()),
+            normalise::classes(self.text(bytes.clone())),
+        );
+        let piece = Piece {
+            view: View::Unescaped,
+            bytes,
+            ..like.clone()
+        };
+        if hidden {
+            let wholes = match piece.field {
+                Field::QueryValue => [Field::Uri, Field::UriQuery].as_slice(),
+                _ => &[piece.field],
+            };
+            self.pieces.extend(wholes.iter().map(|&field| Piece {
+                field,
+                part: false,
+                ..piece.clone()
+            }));
+        }
+        self.pieces.push(piece);
+    }
+
+    /// Adds an unescaped view of each piece from `first` on that has escapes.
+    fn unescape_from(&mut self, first: usize, scan: &mut impl FnMut(&[u8], Classes)) {
+        for index in first..self.pieces.len() {
+            let Some(piece) = self.pieces.get(index).cloned() else {
+                break;
+            };
+            let bytes = self.text(piece.bytes.clone());
+            if !escapes::needs_unescaping(bytes) {
+                continue;
+            }
+            let mut plain = Vec::with_capacity(bytes.len());
+            if escapes::unescape(bytes, &mut plain) {
+                scan(&plain, normalise::classes(&plain));
+                let bytes = self.push(&plain);
+                self.pieces.push(Piece {
+                    view: View::Unescaped,
+                    bytes,
+                    ..piece
+                });
+            }
+        }
+    }
+}
+
+/// Splits a URL at its first `?`.
+pub fn split_url(url: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'?', url) {
+        Some(at) => (url.get(..at).unwrap_or_default(), url.get(at + 1..)),
+        None => (url, None),
+    }
+}
+
+/// Splits a parameter or cookie at its first `=`.
+pub fn split_pair(pair: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    match memchr::memchr(b'=', pair) {
+        Some(at) => (pair.get(..at), pair.get(at + 1..).unwrap_or_default()),
+        None => (None, pair),
+    }
+}
+
+/// Splits at `separator` into at most [`limits::NAMED_VALUES`] parts, of which the last is the rest,
+/// and says whether that rest should have been split further.
+pub fn bounded_split<'a>(
+    text: &'a [u8],
+    separator: u8,
+    truncated: &mut bool,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    *truncated = memchr::memchr_iter(separator, text)
+        .nth(limits::NAMED_VALUES - 1)
+        .is_some();
+    text.splitn(limits::NAMED_VALUES, move |&byte| byte == separator)
+}
+
+/// Whether a name is made of the characters that names of parameters are made of. Any other name is
+/// a place for a payload like the value is.
+pub fn is_plain_name(name: &[u8]) -> bool {
+    name.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_-.[]:".contains(byte))
+}

@@ -1,0 +1,345 @@
+//! Answers a candidate rule's condition for an event.
+//!
+//! Takes in the event's texts and what scanning found. Gives out whether the rule matches and the
+//! first place that says so. Only candidates come here, so clarity wins over speed; time is still
+//! linear in the event for each matcher.
+
+use std::net::IpAddr;
+
+use crate::address::{self, Network};
+use crate::dfa::Dfa;
+use crate::event::Text;
+use crate::field::{Field, Lane};
+use crate::limits;
+use crate::ruleset::RuleSet;
+use crate::ruleset::layout::{CidrRecord, LiteralRecord, MatcherRecord, NodeKind, Op, Section};
+use crate::scan::Hits;
+use crate::structure::Structure;
+use crate::text::Case;
+
+/// Where a matcher was satisfied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Index of the text.
+    pub text: usize,
+    /// First byte of evidence in it.
+    pub start: usize,
+    /// Just past the evidence.
+    pub end: usize,
+    /// What a structural detector said of its confidence.
+    pub confidence: Option<u8>,
+    /// Which detector that was.
+    pub detector: Option<Structure>,
+}
+
+/// Called with each matcher that was asked and its answer; for explanations.
+pub trait Observe {
+    /// `matcher` was asked and answered.
+    fn asked(&mut self, matcher: u32, answer: bool, spot: Option<Spot>);
+}
+
+/// Observes nothing.
+impl Observe for () {
+    #[inline]
+    fn asked(&mut self, _: u32, _: bool, _: Option<Spot>) {}
+}
+
+/// One event held against one ruleset.
+pub struct Evaluation<'a> {
+    /// The rules.
+    pub rules: &'a RuleSet,
+    /// The event.
+    pub texts: &'a [Text<'a>],
+    /// What scanning found.
+    pub hits: &'a Hits,
+}
+
+/// What a rule came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the condition holds.
+    pub matches: bool,
+    /// The first evidence that the condition rests on.
+    pub spot: Option<Spot>,
+}
+
+impl Evaluation<'_> {
+    /// Evaluates the condition whose root is this node.
+    pub fn condition(&self, root: u32, observer: &mut impl Observe) -> Outcome {
+        self.node(root, limits::CONDITION_DEPTH, observer)
+    }
+
+    fn node(&self, index: u32, depth: usize, observer: &mut impl Observe) -> Outcome {
+        let Some((node, depth)) = self.rules.node(index).zip(depth.checked_sub(1)) else {
+            return Outcome::default();
+        };
+        let children = node.children;
+        match NodeKind::from_number(node.kind) {
+            Some(NodeKind::Leaf) => self.leaf(children.first, observer),
+            Some(NodeKind::Not) => {
+                let child = self.node(children.first, depth, observer);
+                Outcome {
+                    matches: !child.matches,
+                    spot: None,
+                }
+            }
+            Some(kind) => {
+                let wanted = match kind {
+                    NodeKind::And => children.count,
+                    NodeKind::Or => 1,
+                    _ => u32::from(node.threshold),
+                };
+                let (mut held, mut spot) = (0, None);
+                for asked in 0..children.count {
+                    // Enough hold, or too few are left.
+                    if held >= wanted || held + (children.count - asked) < wanted {
+                        break;
+                    }
+                    let child = children.first.saturating_add(asked);
+                    let outcome = self.node(child, depth, observer);
+                    if outcome.matches {
+                        held += 1;
+                        spot = spot.or(outcome.spot);
+                    }
+                }
+                let matches = held >= wanted;
+                Outcome {
+                    matches,
+                    spot: spot.filter(|_| matches),
+                }
+            }
+            None => Outcome::default(),
+        }
+    }
+
+    /// Whether some text in `lane` satisfies a question of this condition that could have made its rule a
+    /// candidate: one that asks for something to be there.
+    pub fn concerns(&self, root: u32, lane: Lane) -> bool {
+        self.concerns_within(root, lane, limits::CONDITION_DEPTH)
+    }
+
+    fn concerns_within(&self, index: u32, lane: Lane, depth: usize) -> bool {
+        let Some((node, depth)) = self.rules.node(index).zip(depth.checked_sub(1)) else {
+            return true;
+        };
+        let children = node.children;
+        match NodeKind::from_number(node.kind) {
+            Some(NodeKind::Leaf) => {
+                let Some(matcher) = self.rules.matcher(children.first) else {
+                    return true;
+                };
+                let elsewhere = Field::from_number(matcher.field)
+                    .is_some_and(|field| field != Field::Header && field.lane() != Some(lane));
+                // What is no text is never what a rule waits for.
+                let text = Op::from_number(matcher.op).is_none_or(Op::asks_for_text);
+                text && !elsewhere && self.leaf(children.first, &mut ()).matches
+            }
+            Some(NodeKind::Not) => false,
+            Some(_) => (children.first..children.first.saturating_add(children.count))
+                .any(|child| self.concerns_within(child, lane, depth)),
+            None => true,
+        }
+    }
+
+    fn leaf(&self, index: u32, observer: &mut impl Observe) -> Outcome {
+        let Some(matcher) = self.rules.matcher(index) else {
+            return Outcome::default();
+        };
+        let outcome = match Op::from_number(matcher.op) {
+            Some(Op::Exists) => {
+                let there = self.texts_of(&matcher).next().is_some();
+                Outcome {
+                    matches: there == (matcher.number != 0),
+                    spot: None,
+                }
+            }
+            Some(op) => {
+                let spot = self.texts_of(&matcher).find_map(|(index, text)| {
+                    let (start, end, confidence) = self.ask(op, &matcher, text)?;
+                    Some(Spot {
+                        text: index,
+                        start,
+                        end,
+                        confidence,
+                        detector: confidence.and_then(|_| detector(&matcher)),
+                    })
+                });
+                Outcome {
+                    matches: spot.is_some(),
+                    spot,
+                }
+            }
+            None => Outcome::default(),
+        };
+        observer.asked(index, outcome.matches, outcome.spot);
+        outcome
+    }
+
+    /// The texts that a matcher asks about.
+    fn texts_of<'t>(
+        &'t self,
+        matcher: &MatcherRecord,
+    ) -> impl Iterator<Item = (usize, &'t Text<'t>)> {
+        let field = Field::from_number(matcher.field);
+        let any = matcher.field == MatcherRecord::ANY_FIELD;
+        let raw_only = matcher.flags & MatcherRecord::RAW != 0;
+        let name = self.rules.bytes(matcher.name);
+        self.texts.iter().enumerate().filter(move |(_, text)| {
+            // A keyword asks all text there is; what has no lane (a method, a status) is no text.
+            (any && text.field.lane().is_some()
+                || field.is_some_and(|field| answers(field, text, name)))
+                && (!raw_only || text.view == crate::event::View::Raw)
+        })
+    }
+
+    /// Asks one matcher about one text. Gives the evidence's range and a detector's confidence.
+    fn ask(
+        &self,
+        op: Op,
+        matcher: &MatcherRecord,
+        text: &Text<'_>,
+    ) -> Option<(usize, usize, Option<u8>)> {
+        let bytes = text.bytes;
+        if op == Op::Structure {
+            if text.superseded {
+                return None;
+            }
+            let finding = detector(matcher)?
+                .find(bytes)
+                .filter(|found| found.confidence >= matcher.detail)?;
+            return Some((finding.start, finding.end, Some(finding.confidence)));
+        }
+        if text.part {
+            return None;
+        }
+        let whole = Some((0, bytes.len(), None));
+        match op {
+            Op::Equals | Op::Contains | Op::StartsWith | Op::EndsWith | Op::Wildcard => {
+                let case = if matcher.flags & MatcherRecord::CASED != 0 {
+                    Case::Exact
+                } else {
+                    Case::Folded
+                };
+                self.literals_of(matcher)
+                    .find_map(|literal| compare(op, case, bytes, self.rules.bytes(literal.text)))
+                    .map(|(start, end)| (start, end, None))
+            }
+            Op::Regex => {
+                let first = matcher.operand.first as usize;
+                let end = first.checked_add(matcher.operand.count as usize)?;
+                let dfa = Dfa::read(self.rules.section(Section::Dfas).get(first..end)?)?;
+                let end = dfa.match_end(bytes)?;
+                // A forward automaton knows where a match ends, not where it began.
+                Some((end.saturating_sub(limits::EVIDENCE_BYTES / 2), end, None))
+            }
+            Op::Cidr => {
+                let address = address_of(bytes)?;
+                self.rules
+                    .run::<CidrRecord>(Section::Cidrs, matcher.operand)
+                    .any(|cidr| network(&cidr).holds(address))
+                    .then_some(whole)?
+            }
+            Op::NumEq | Op::NumLt | Op::NumLte | Op::NumGt | Op::NumGte => {
+                let number: i64 = std::str::from_utf8(bytes).ok()?.trim().parse().ok()?;
+                let holds = match op {
+                    Op::NumEq => number == matcher.number,
+                    Op::NumLt => number < matcher.number,
+                    Op::NumLte => number <= matcher.number,
+                    Op::NumGt => number > matcher.number,
+                    _ => number >= matcher.number,
+                };
+                holds.then_some(whole)?
+            }
+            Op::FieldRef | Op::FieldRefStartsWith | Op::FieldRefEndsWith | Op::FieldRefContains => {
+                let other = Field::from_number(u8::try_from(matcher.number).ok()?)?;
+                let case = if matcher.flags & MatcherRecord::CASED != 0 {
+                    Case::Exact
+                } else {
+                    Case::Folded
+                };
+                let op = match op {
+                    Op::FieldRef => Op::Equals,
+                    Op::FieldRefStartsWith => Op::StartsWith,
+                    Op::FieldRefEndsWith => Op::EndsWith,
+                    _ => Op::Contains,
+                };
+                self.texts
+                    .iter()
+                    .filter(|text| text.field == other && !text.part)
+                    .find_map(|text| compare(op, case, bytes, text.bytes))
+                    .map(|(start, end)| (start, end, None))
+            }
+            Op::Structure | Op::Exists => None,
+        }
+    }
+
+    /// The matcher's literals that can be in the event: a scanned one that the scan did not find is
+    /// not there.
+    fn literals_of<'t>(
+        &'t self,
+        matcher: &MatcherRecord,
+    ) -> impl Iterator<Item = LiteralRecord> + 't {
+        self.rules
+            .run::<u32>(Section::MatcherLiterals, matcher.operand)
+            .filter_map(|index| {
+                let literal = self.rules.literal(index)?;
+                (literal.scanned == 0 || self.hits.has_literal(index)).then_some(literal)
+            })
+    }
+}
+
+/// The detector that a matcher with [`Op::Structure`] asks.
+fn detector(matcher: &MatcherRecord) -> Option<Structure> {
+    Structure::from_number(u8::try_from(matcher.number).ok()?)
+}
+
+/// Whether `text` is one of those that a question about `field` (and `name`) is about.
+fn answers(field: Field, text: &Text<'_>, name: &[u8]) -> bool {
+    match field {
+        Field::QueryValue | Field::CookieValue | Field::BodyValue | Field::Header
+            if !name.is_empty() =>
+        {
+            text.field == field && text.name.eq_ignore_ascii_case(name)
+        }
+        // `cs(*)`: headers that have a field of their own are headers as well.
+        Field::Header => matches!(
+            text.field,
+            Field::Header | Field::UserAgent | Field::Referer | Field::Cookie | Field::Host
+        ),
+        _ => text.field == field,
+    }
+}
+
+fn compare(op: Op, case: Case, text: &[u8], literal: &[u8]) -> Option<(usize, usize)> {
+    let len = literal.len();
+    match op {
+        Op::Equals => case.equal(text, literal).then_some((0, len)),
+        Op::Contains => case.find(text, literal).map(|start| (start, start + len)),
+        Op::StartsWith => case.equal(text.get(..len)?, literal).then_some((0, len)),
+        Op::EndsWith => {
+            let start = text.len().checked_sub(len)?;
+            case.equal(text.get(start..)?, literal)
+                .then_some((start, text.len()))
+        }
+        Op::Wildcard => case.wildcard(text, literal).then_some((0, text.len())),
+        _ => None,
+    }
+}
+
+/// An address as 128 bits, IPv4 mapped into IPv6; a port after it is ignored.
+fn address_of(text: &[u8]) -> Option<u128> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let address: IpAddr = text.parse().ok().or_else(|| {
+        text.parse::<std::net::SocketAddr>()
+            .ok()
+            .map(|socket| socket.ip())
+    })?;
+    Some(address::bits(address))
+}
+
+fn network(cidr: &CidrRecord) -> Network {
+    Network {
+        address: u128::from(cidr.high) << 64 | u128::from(cidr.low),
+        bits: cidr.bits,
+    }
+}

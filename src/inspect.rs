@@ -1,0 +1,741 @@
+//! One event in, detections out: the road from headers to matched rules.
+//!
+//! ```text
+//! headers ──► classes ──► decoded views ──► scan ──► candidates? ──no──► nothing (nearly always)
+//!                                                        │yes
+//!                                           texts ──► evaluate ──► detections
+//! ```
+//!
+//! A request in which the `command` detector found a command line is two events: beside the request, the
+//! command line is held against the rules for processes, as what would have run if the request had got
+//! its way. Detections of those rules are attempts.
+//!
+//! An [`Inspector`] owns all memory that an inspection needs and reuses it: an unsuspicious request
+//! allocates nothing. Traffic never makes it fail: any bytes are an event, what is over a limit is
+//! left out, and [`Inspection::truncated`] says so.
+
+use std::net::IpAddr;
+
+use crate::correlate::Correlated;
+use crate::decoded::{Decoded, bounded_split, is_plain_name, split_pair, split_url};
+use crate::evaluate::{Evaluation, Observe, Outcome, Spot};
+use crate::event::{Source, Text, View};
+use crate::field::{Field, Lane};
+use crate::headers::Headers;
+use crate::limits;
+use crate::normalise::{self, Classes, Signs};
+use crate::remember::Remembered;
+use crate::ruleset::RuleSet;
+use crate::ruleset::layout::{MatcherRecord, Record, RuleRecord, Section};
+use crate::scan::Hits;
+use crate::structure::{self, Structure, shell};
+
+/// What else is known of a request, asked for only when a rule needs it: in a gateway each answer
+/// costs a call to the host.
+pub trait Facts {
+    /// Address of the client.
+    fn source_address(&self) -> Option<IpAddr> {
+        None
+    }
+    /// Status of the response, once there is one.
+    fn status(&self) -> Option<u16> {
+        None
+    }
+}
+
+/// Nothing else is known.
+impl Facts for () {}
+
+/// One matched rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detection {
+    /// Index of the rule in its ruleset.
+    pub rule: u32,
+    /// How sure it is, 0 to 100.
+    pub confidence: u8,
+    /// What it rests on; a rule that matches because something is absent has none.
+    pub evidence: Option<Evidence>,
+    /// Of a correlation: what it counted. It has no evidence.
+    pub correlated: Option<Box<Correlated>>,
+}
+
+/// The text that made a rule match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Field.
+    pub field: Field,
+    /// Name of the parameter, cookie or header, if the field has one.
+    pub name: Vec<u8>,
+    /// Which view of the field.
+    pub view: View,
+    /// Offset of the match in that view, in bytes.
+    pub offset: usize,
+    /// The match with a little of what stands around it, at most [`limits::EVIDENCE_BYTES`].
+    pub text: Vec<u8>,
+}
+
+/// What came of one event.
+#[derive(Debug)]
+pub struct Inspection<'a> {
+    /// Matched rules, in the order of their numbers.
+    pub detections: &'a [Detection],
+    /// Whether some part of the event was over a limit and not inspected.
+    pub truncated: bool,
+}
+
+/// Holds events against one ruleset.
+#[derive(Debug)]
+pub struct Inspector {
+    rules: RuleSet,
+    /// Whether some rule asks for the client's address.
+    reads_address: bool,
+    hits: Hits,
+    decoded: Decoded,
+    detections: Vec<Detection>,
+    remembered: Remembered,
+    /// Command lines that the last request tries to inject.
+    commands: Vec<Injected>,
+}
+
+/// A command line in a request.
+#[derive(Debug, PartialEq, Eq)]
+struct Injected {
+    /// Name of the parameter, cookie or header that holds it.
+    name: Vec<u8>,
+    line: Vec<u8>,
+    /// How sure it is that this is injected; a rule about the command cannot be surer.
+    confidence: u8,
+}
+
+impl Inspector {
+    /// An inspector for these rules.
+    pub fn new(rules: RuleSet) -> Inspector {
+        let matchers = rules.section(Section::Matchers).len() / MatcherRecord::BYTES;
+        let reads_address = (0..matchers)
+            .filter_map(|index| rules.record::<MatcherRecord>(Section::Matchers, index))
+            .any(|matcher| matcher.field == Field::SourceIp as u8);
+        Inspector {
+            reads_address,
+            hits: Hits::new(&rules),
+            decoded: Decoded::default(),
+            detections: Vec::new(),
+            remembered: Remembered::default(),
+            commands: Vec::new(),
+            rules,
+        }
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// Detections of the last event, in the order of their rules' numbers.
+    pub fn detections(&self) -> &[Detection] {
+        &self.detections
+    }
+
+    /// Inspects the head of a request.
+    #[inline]
+    pub fn request(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+        let mut first = [const { First::None }; 2];
+        let truncated = self.scan_request(headers, Some(&mut first));
+        if self.hits.candidates().is_empty() {
+            return Inspection {
+                detections: &[],
+                truncated,
+            };
+        }
+        self.scan_passed_over(&mut first);
+        let truncated = truncated || self.decoded.truncated();
+        let lanes = self.lanes_of_candidates();
+        self.evaluate_request(headers, facts, lanes, &first, &mut ());
+        self.evaluate_commands();
+        Inspection {
+            detections: &self.detections,
+            truncated,
+        }
+    }
+
+    /// Inspects the body of a request: `body` is the request whose query it is (see [`crate::body::Request`]). Leaves the
+    /// detections of rules that the head alone, which was inspected before, does not match.
+    pub fn body(
+        &mut self,
+        head: Headers<'_>,
+        body: Headers<'_>,
+        facts: &impl Facts,
+    ) -> Inspection<'_> {
+        let truncated = self.request(body, facts).truncated;
+        if !self.detections.is_empty() {
+            let found = std::mem::take(&mut self.detections);
+            self.request(head, facts);
+            let known = std::mem::take(&mut self.detections);
+            let is_new =
+                |detection: &Detection| known.iter().all(|known| known.rule != detection.rule);
+            self.detections = found.into_iter().filter(is_new).collect();
+        }
+        Inspection {
+            detections: &self.detections,
+            truncated,
+        }
+    }
+
+    /// Inspects the head of a request with every rule evaluated, whatever the prefilter says. Slow; the
+    /// answer is the same, which the tests hold the prefilter to.
+    pub fn exhaustive(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+        let truncated = self.scan_request(headers, None);
+        self.hits.fill();
+        self.evaluate_request(headers, facts, RuleRecord::READS_ALL, &[], &mut ());
+        self.evaluate_commands();
+        Inspection {
+            detections: &self.detections,
+            truncated,
+        }
+    }
+
+    /// Inspects an event that is a list of fields, such as the start of a process.
+    pub fn fields(&mut self, source: Source, fields: &[(Field, &[u8])]) -> Inspection<'_> {
+        self.commands.clear();
+        self.detections.clear();
+        self.decoded.clear();
+        self.scan_fields(fields.iter().copied());
+        let texts: Vec<Text<'_>> = fields
+            .iter()
+            .map(|(field, bytes)| Text::raw(*field, bytes))
+            .collect();
+        self.evaluate(source, &texts, &mut ());
+        Inspection {
+            detections: &self.detections,
+            truncated: false,
+        }
+    }
+
+    /// Inspects the head of a request and shows `watch` the texts, the hits and each answer.
+    pub fn explain(
+        &mut self,
+        headers: Headers<'_>,
+        facts: &impl Facts,
+        watch: &mut impl Watch,
+    ) -> Inspection<'_> {
+        let truncated = self.scan_request(headers, None);
+        self.evaluate_request(headers, facts, RuleRecord::READS_ALL, &[], watch);
+        self.evaluate_commands();
+        Inspection {
+            detections: &self.detections,
+            truncated,
+        }
+    }
+
+    /// Scans every text of a request. Returns whether something was over a limit. With `first`, a
+    /// User-Agent and a Referer that are known to be harmless are passed over, and what was scanned
+    /// instead is noted there.
+    #[inline]
+    fn scan_request<'h>(
+        &mut self,
+        headers: Headers<'h>,
+        mut first: Option<&mut [First<'h>; 2]>,
+    ) -> bool {
+        let Inspector {
+            rules,
+            hits,
+            decoded,
+            detections,
+            remembered,
+            commands,
+            ..
+        } = self;
+        hits.clear();
+        decoded.clear();
+        detections.clear();
+        commands.clear();
+        let mut truncated = false;
+        for (index, (name, value)) in headers.iter().enumerate() {
+            if index == limits::HEADERS {
+                truncated = true;
+                break;
+            }
+            let Some((lane, field)) = lane_of(name) else {
+                continue;
+            };
+            // A lane in which nothing opens a rule needs no look before some rule is open.
+            if !rules.lane(lane).opens_rules() {
+                continue;
+            }
+            let value = bounded(value, &mut truncated);
+            let header = Numbered { index, name, value };
+            if let Some(first) = first_of(&mut first, lane) {
+                match first {
+                    First::None if remembered.has(lane, value) => {
+                        *first = First::PassedOver(lane, header);
+                        continue;
+                    }
+                    First::None => *first = First::Scanned(lane, value),
+                    // A second header of this kind: together they may mean what neither means alone.
+                    First::PassedOver(_, passed) => {
+                        scan_header(rules, hits, decoded, (lane, field), passed);
+                        *first = First::Several;
+                    }
+                    First::Scanned(..) | First::Several => *first = First::Several,
+                }
+            }
+            scan_header(rules, hits, decoded, (lane, field), &header);
+        }
+        let signs = decoded.signs();
+        if !signs.is_empty() {
+            for (sign, name) in Signs::NAMES {
+                if signs.has(sign) {
+                    hits.scan(rules, Lane::Uri, name.as_bytes(), 0, 0);
+                }
+            }
+        }
+        hits.finish(rules);
+        truncated || decoded.truncated()
+    }
+
+    /// Scans the texts that were passed over but are read by a rule that something else made a candidate.
+    fn scan_passed_over(&mut self, first: &mut [First<'_>]) {
+        // What one of the two opens may read the other.
+        for _ in 0..first.len() {
+            let lanes = self.lanes_of_candidates();
+            for first in &mut *first {
+                if let First::PassedOver(lane, header) = first
+                    && lanes & u16::from(lane.bit()) != 0
+                    && let Some(of) = lane_of(header.name)
+                {
+                    let Inspector {
+                        rules,
+                        hits,
+                        decoded,
+                        ..
+                    } = self;
+                    scan_header(rules, hits, decoded, of, header);
+                    *first = First::Several;
+                }
+            }
+            self.hits.finish(&self.rules);
+        }
+    }
+
+    /// What the candidates read, together; see [`RuleRecord::reads`].
+    fn lanes_of_candidates(&self) -> u16 {
+        let rules = self.hits.candidates().iter();
+        rules
+            .filter_map(|rule| self.rules.rule(*rule))
+            .fold(0, |lanes, rule| lanes | rule.reads)
+    }
+
+    fn scan_fields<'f>(&mut self, fields: impl Iterator<Item = (Field, &'f [u8])>) {
+        self.hits.clear();
+        for (field, bytes) in fields {
+            if let Some(lane) = field.lane() {
+                let classes = normalise::classes(bytes);
+                self.hits.scan(&self.rules, lane, bytes, classes, classes);
+            }
+        }
+        self.hits.finish(&self.rules);
+    }
+
+    /// Makes the views of the lanes that were not scanned but are read by rules.
+    fn decode_the_rest(&self, headers: Headers<'_>, lanes: u16, decoded: &mut Decoded) {
+        for (index, (name, value)) in headers.iter().take(limits::HEADERS).enumerate() {
+            let Some((lane, field)) = lane_of(name) else {
+                continue;
+            };
+            let record = self.rules.lane(lane);
+            if record.opens_rules() || !record.is_read() || lanes & u16::from(lane.bit()) == 0 {
+                continue;
+            }
+            let value = bounded(value, &mut false);
+            make_views(
+                decoded,
+                index,
+                (lane, field),
+                name,
+                value,
+                normalise::classes(value),
+                |_, _| {},
+            );
+        }
+    }
+
+    fn evaluate_request(
+        &mut self,
+        headers: Headers<'_>,
+        facts: &impl Facts,
+        lanes: u16,
+        first: &[First<'_>],
+        watch: &mut impl Watch,
+    ) {
+        let mut decoded = std::mem::take(&mut self.decoded);
+        self.decode_the_rest(headers, lanes, &mut decoded);
+        let address = facts.source_address_if(self.reads_address);
+        let status = facts.status().map(|status| status.to_string());
+        let mut texts = request_texts(headers, &decoded, lanes);
+        if let Some(address) = &address {
+            texts.push(Text::raw(Field::SourceIp, address.as_bytes()));
+        }
+        if let Some(status) = &status {
+            texts.push(Text::raw(Field::Status, status.as_bytes()));
+        }
+        let signs = decoded.signs();
+        let named = Signs::NAMES.iter().filter(|(sign, _)| signs.has(*sign));
+        texts.extend(named.map(|(_, name)| Text::raw(Field::UriEncoding, name.as_bytes())));
+        watch.texts(&texts);
+        self.evaluate(Source::Request, &texts, watch);
+        if signs.is_empty() && !decoded.truncated() {
+            self.remember(first, &texts);
+        }
+        self.decoded = decoded;
+    }
+
+    /// Remembers the texts that were scanned and satisfied no question of a rule that they may have made a
+    /// candidate: whatever else a request holds, they can open none.
+    fn remember(&mut self, first: &[First<'_>], texts: &[Text<'_>]) {
+        let Inspector {
+            rules,
+            hits,
+            remembered,
+            ..
+        } = self;
+        let evaluation = Evaluation { rules, texts, hits };
+        for first in first {
+            let First::Scanned(lane, value) = first else {
+                continue;
+            };
+            let mut readers = hits
+                .candidates()
+                .iter()
+                .filter_map(|rule| rules.rule(*rule))
+                .filter(|rule| rule.reads & u16::from(lane.bit()) != 0);
+            if readers.all(|rule| !evaluation.concerns(rule.root, *lane)) {
+                remembered.keep(*lane, value);
+            }
+        }
+    }
+
+    fn evaluate(&mut self, source: Source, texts: &[Text<'_>], watch: &mut impl Watch) {
+        let Inspector {
+            rules,
+            hits,
+            detections,
+            commands,
+            ..
+        } = self;
+        watch.hits(rules, hits);
+        let evaluation = Evaluation { rules, texts, hits };
+        for &index in hits.candidates() {
+            let Some(rule) = rules.rule(index).filter(|rule| rule.source == source as u8) else {
+                continue;
+            };
+            watch.rule(index, &rule);
+            let outcome = evaluation.condition(rule.root, watch);
+            watch.outcome(index, &outcome);
+            if !outcome.matches {
+                continue;
+            }
+            if let Some(spot) = outcome.spot
+                && spot.detector == Some(Structure::Command)
+                && source == Source::Request
+            {
+                keep_commands(spot, texts, commands);
+            }
+            detections.push(detection(index, &rule, outcome, texts));
+        }
+        detections.sort_unstable_by_key(|detection| detection.rule);
+    }
+
+    /// Holds the command lines that the request tries to inject against the rules for processes.
+    fn evaluate_commands(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        let commands = std::mem::take(&mut self.commands);
+        for command in &commands {
+            let mut others = std::mem::take(&mut self.detections);
+            self.scan_fields(std::iter::once((Field::CommandLine, &*command.line)));
+            let text = Text {
+                name: &command.name,
+                ..Text::raw(Field::CommandLine, &command.line)
+            };
+            self.evaluate(Source::Process, &[text], &mut ());
+            for detection in &mut self.detections {
+                detection.confidence = detection.confidence.min(command.confidence);
+            }
+            others.append(&mut self.detections);
+            self.detections = others;
+        }
+        // Of several lines that one rule is about, the surest stands.
+        self.detections
+            .sort_by_key(|detection| (detection.rule, std::cmp::Reverse(detection.confidence)));
+        self.detections.dedup_by_key(|detection| detection.rule);
+        self.commands = commands;
+    }
+}
+
+/// Keeps the command lines in all texts of the field in which one was found: where one parameter is an
+/// attack, another may be as well.
+fn keep_commands(spot: Spot, texts: &[Text<'_>], commands: &mut Vec<Injected>) {
+    let Some(field) = texts.get(spot.text).map(|text| text.field) else {
+        return;
+    };
+    let candidates = texts
+        .iter()
+        .filter(|text| text.field == field && !text.superseded);
+    for text in candidates {
+        if commands.len() == limits::INJECTED_COMMANDS {
+            return;
+        }
+        let finding =
+            shell::command(text.bytes).filter(|finding| finding.confidence >= structure::MEDIUM);
+        let line = shell::injected_command(text.bytes)
+            .and_then(|(start, end)| text.bytes.get(start..end))
+            .filter(|line| !line.is_empty());
+        if let (Some(finding), Some(line)) = (finding, line)
+            && commands.iter().all(|command| command.line != line)
+        {
+            commands.push(Injected {
+                name: text.name.to_vec(),
+                line: line.to_vec(),
+                confidence: finding.confidence,
+            });
+        }
+    }
+}
+
+/// Adds the decoded views of one header.
+#[inline]
+fn make_views(
+    decoded: &mut Decoded,
+    index: usize,
+    (lane, field): (Lane, Field),
+    name: &[u8],
+    value: &[u8],
+    classes: Classes,
+    scan: impl FnMut(&[u8], Classes),
+) {
+    match lane {
+        Lane::Uri | Lane::Referer => decoded.url(index, field, value, classes, scan),
+        Lane::Cookie => decoded.cookies(index, value, classes, scan),
+        _ => decoded.value(index, field, name, value, classes, scan),
+    }
+}
+
+/// A header and its place among the headers.
+struct Numbered<'h> {
+    index: usize,
+    name: &'h [u8],
+    value: &'h [u8],
+}
+
+/// Scans one header as it came and its decoded views.
+#[inline]
+fn scan_header(
+    rules: &RuleSet,
+    hits: &mut Hits,
+    decoded: &mut Decoded,
+    (lane, field): (Lane, Field),
+    header: &Numbered<'_>,
+) {
+    let &Numbered { index, name, value } = header;
+    let classes = normalise::classes(value);
+    let url = matches!(lane, Lane::Uri | Lane::Referer);
+    let telling = match url {
+        _ if Decoded::decodes(url, classes) => 0,
+        // A query's own `&` are no sign of anything.
+        true => classes & !normalise::AMPERSAND,
+        false => classes,
+    };
+    hits.scan(rules, lane, value, classes, telling);
+    let scan = |text: &[u8], classes| hits.scan(rules, lane, text, classes, classes);
+    make_views(decoded, index, (lane, field), name, value, classes, scan);
+}
+
+/// What became of the first header of its kind.
+enum First<'h> {
+    /// There was none yet.
+    None,
+    /// It is remembered as harmless and was not scanned.
+    PassedOver(Lane, Numbered<'h>),
+    /// It was scanned.
+    Scanned(Lane, &'h [u8]),
+    /// There are several, or it was passed over at first.
+    Several,
+}
+
+/// The place for the first header of a lane whose texts are remembered.
+#[inline]
+fn first_of<'f, 'h>(
+    first: &'f mut Option<&mut [First<'h>; 2]>,
+    lane: Lane,
+) -> Option<&'f mut First<'h>> {
+    let [agent, referer] = first.as_deref_mut()?;
+    match lane {
+        Lane::UserAgent => Some(agent),
+        Lane::Referer => Some(referer),
+        _ => None,
+    }
+}
+
+/// Sees an inspection from within; for explanations.
+pub trait Watch: Observe {
+    /// The event, as rules see it.
+    fn texts(&mut self, _texts: &[Text<'_>]) {}
+    /// What scanning found.
+    fn hits(&mut self, _rules: &RuleSet, _hits: &Hits) {}
+    /// A candidate is about to be evaluated.
+    fn rule(&mut self, _index: u32, _rule: &RuleRecord) {}
+    /// What it came to.
+    fn outcome(&mut self, _index: u32, _outcome: &Outcome) {}
+}
+
+impl Watch for () {}
+
+trait FactsIf: Facts {
+    fn source_address_if(&self, wanted: bool) -> Option<String> {
+        let address = wanted.then(|| self.source_address()).flatten()?;
+        Some(address.to_string())
+    }
+}
+impl<F: Facts> FactsIf for F {}
+
+/// Which lane a header is scanned in, and the field that its text is. `:method` and the like are
+/// in no lane.
+#[inline]
+fn lane_of(name: &[u8]) -> Option<(Lane, Field)> {
+    Some(match (name.len(), name) {
+        (5, b":path") => (Lane::Uri, Field::Uri),
+        (10, b":authority") | (4, b"host") => (Lane::Host, Field::Host),
+        (10, _) if name.eq_ignore_ascii_case(b"user-agent") => (Lane::UserAgent, Field::UserAgent),
+        (7, _) if name.eq_ignore_ascii_case(b"referer") => (Lane::Referer, Field::Referer),
+        (6, _) if name.eq_ignore_ascii_case(b"cookie") => (Lane::Cookie, Field::Cookie),
+        (4, _) if name.eq_ignore_ascii_case(b"host") => (Lane::Host, Field::Host),
+        (_, [b':', ..]) => return None,
+        _ => (Lane::Header, Field::Header),
+    })
+}
+
+#[inline]
+fn bounded<'a>(value: &'a [u8], truncated: &mut bool) -> &'a [u8] {
+    match value.get(..limits::FIELD_BYTES) {
+        Some(cut) if value.len() > limits::FIELD_BYTES => {
+            *truncated = true;
+            cut
+        }
+        _ => value,
+    }
+}
+
+/// The texts of a request in these lanes, for rules to be asked about.
+fn request_texts<'a>(headers: Headers<'a>, decoded: &'a Decoded, lanes: u16) -> Vec<Text<'a>> {
+    let mut texts = Vec::with_capacity(64);
+    for (index, (name, value)) in headers.iter().take(limits::HEADERS).enumerate() {
+        let Some((lane, field)) = lane_of(name) else {
+            let value = bounded(value, &mut false);
+            match name {
+                b":method" => texts.push(Text::raw(Field::Method, value)),
+                b":protocol-version" => texts.push(Text::raw(Field::Version, value)),
+                _ => {}
+            }
+            continue;
+        };
+        if lanes & u16::from(lane.bit()) == 0 {
+            continue;
+        }
+        let value = bounded(value, &mut false);
+        let first = texts.len();
+        let whole = Text {
+            name: if field == Field::Header { name } else { &[] },
+            ..Text::raw(field, value)
+        };
+        texts.push(whole);
+        match lane {
+            Lane::Uri | Lane::Referer => url_texts(field, value, &mut texts),
+            Lane::Cookie => {
+                for cookie in bounded_split(value, b';', &mut false) {
+                    pair_texts(Field::CookieValue, cookie.trim_ascii_start(), &mut texts);
+                }
+            }
+            _ => {}
+        }
+        // Parts stand for their whole, and decoded texts for those as they came.
+        let raw_end = texts.len();
+        texts.extend(decoded.texts(index));
+        let superseded = texts.len() > raw_end
+            && texts
+                .get(raw_end..)
+                .is_some_and(|made| made.iter().any(|text| text.view == View::Decoded));
+        let has_parts = texts
+            .get(first..)
+            .is_some_and(|made| made.iter().any(|text| text.part));
+        for (offset, text) in texts.iter_mut().skip(first).enumerate() {
+            let raw = first + offset < raw_end;
+            text.superseded = raw && superseded || has_parts && !text.part;
+        }
+    }
+    texts
+}
+
+/// The texts of a URL as it came, beside the whole.
+fn url_texts<'a>(field: Field, url: &'a [u8], texts: &mut Vec<Text<'a>>) {
+    let target = field == Field::Uri;
+    let (stem, query) = split_url(url);
+    let part = !target;
+    texts.push(Text {
+        part,
+        ..Text::raw(if target { Field::UriStem } else { field }, stem)
+    });
+    let Some(query) = query else { return };
+    if target {
+        texts.push(Text::raw(Field::UriQuery, query));
+    }
+    for pair in bounded_split(query, b'&', &mut false) {
+        pair_texts(if target { Field::QueryValue } else { field }, pair, texts);
+    }
+}
+
+fn pair_texts<'a>(field: Field, pair: &'a [u8], texts: &mut Vec<Text<'a>>) {
+    let (name, value) = split_pair(pair);
+    let name = name.unwrap_or_default();
+    let part = !matches!(field, Field::QueryValue | Field::CookieValue);
+    if !is_plain_name(name) {
+        texts.push(Text {
+            name,
+            part,
+            ..Text::raw(field, name)
+        });
+    }
+    texts.push(Text {
+        name,
+        part,
+        ..Text::raw(field, value)
+    });
+}
+
+fn detection(index: u32, rule: &RuleRecord, outcome: Outcome, texts: &[Text<'_>]) -> Detection {
+    let confidence = outcome.spot.and_then(|spot| spot.confidence);
+    let evidence = outcome.spot.and_then(|spot| {
+        let text = texts.get(spot.text)?;
+        // A little of what stands before tells an analyst where in the value the match begins.
+        let start = spot.start.saturating_sub(16).min(text.bytes.len());
+        let end = (start + limits::EVIDENCE_BYTES)
+            .min(spot.end.saturating_add(48))
+            .min(text.bytes.len());
+        Some(Evidence {
+            field: text.field,
+            name: text
+                .name
+                .get(..text.name.len().min(limits::EVIDENCE_BYTES))?
+                .to_vec(),
+            view: text.view,
+            offset: spot.start,
+            text: text.bytes.get(start..end).unwrap_or_default().to_vec(),
+        })
+    });
+    Detection {
+        rule: index,
+        // A detector knows better than its rule how sure this match is.
+        confidence: confidence.unwrap_or(rule.confidence),
+        evidence,
+        correlated: None,
+    }
+}

@@ -1,0 +1,76 @@
+//! Every cap of the engine, with its unit and what happens past it.
+//!
+//! A request that runs into a cap is still inspected up to it, and the inspection says so
+//! (`truncated`): nothing is cut silently.
+
+/// Times a value is percent-decoded, at most. Three layers is one more than any known double
+/// decoder in the field; what is still encoded then is matched as it is.
+pub const DECODE_ROUNDS: usize = 3;
+
+/// Bytes of one field that are inspected. Envoy's own default for all headers together is 60 KiB.
+pub const FIELD_BYTES: usize = 64 * 1024;
+
+/// Query parameters (or cookies) that are told apart. The rest stays one last value, so that
+/// it is still inspected, but under the last name.
+pub const NAMED_VALUES: usize = 256;
+
+/// Headers that are looked at, in the order of the request.
+pub const HEADERS: usize = 1024;
+
+/// Bytes of evidence that an alert carries for one match.
+pub const EVIDENCE_BYTES: usize = 160;
+
+/// Bytes of the request target that an alert carries.
+pub const ALERT_TARGET_BYTES: usize = 512;
+
+/// Nesting of a rule's condition. A deeper one is refused by the compiler and by the reader.
+pub const CONDITION_DEPTH: usize = 64;
+
+/// Bytes of literal text that one rule value may have.
+pub const LITERAL_BYTES: usize = 4096;
+
+/// Bytes of one compiled regular expression. A larger one is refused by the compiler.
+pub const DFA_BYTES: usize = 64 * 1024;
+
+/// User-Agents and Referers that an inspector remembers as harmless, so as not to look again. When
+/// there are more, later ones take the places of earlier ones.
+pub const REMEMBERED_TEXTS: usize = 1024;
+
+/// Bytes of the longest text that is remembered. A longer one is looked at every time.
+pub const REMEMBERED_BYTES: usize = 512;
+
+/// Injected command lines of one request that are held against the rules for processes. Two ways to
+/// write one command are one line; more lines are an attacker's noise around the ones that count.
+pub const INJECTED_COMMANDS: usize = 16;
+
+/// Entries of a configuration's route table. They are gone through one by one, but only for a request that
+/// raised something; a configuration with more is refused.
+pub const ROUTES: usize = 1024;
+
+/// Different settings in route metadata that are kept parsed. When there are more, all are parsed anew.
+pub const LIVE_SETTINGS: usize = 256;
+
+/// Bytes of settings in route metadata. Longer ones are refused.
+pub const LIVE_SETTINGS_BYTES: usize = 16 * 1024;
+
+/// Groups (a correlation and its `group-by` values) that one correlator keeps, 80 bytes each beside their
+/// entries. Up to a quarter of it all are kept; when there are more, those give way whose window is over, then
+/// those with the smallest count, then the oldest.
+pub const CORRELATION_GROUPS: usize = 4096;
+
+/// Groups that compete for a place: a new one is held against this many others.
+pub const CORRELATION_WAYS: usize = 16;
+
+/// Entries of one group, 16 bytes each: events, distinct values or rules within the window. With all groups full
+/// a correlator has 4.3 MiB. Of more events those are merged that lie within one part of
+/// [`CORRELATION_PARTS`]; of more values the oldest is forgotten, so a count of values ends here, and the
+/// compiler refuses rules that ask for a greater one.
+pub const CORRELATION_ENTRIES: usize = 64;
+
+/// Parts of a timespan to which the time of an event is kept once a group has more events than
+/// [`CORRELATION_ENTRIES`]: such an event counts up to one part too long.
+pub const CORRELATION_PARTS: u64 = 32;
+
+/// Rules that one `temporal` or `temporal_ordered` correlation is about; more are refused by the compiler. Ordered ones
+/// need two entries for a rule.
+pub const CORRELATION_RULES: usize = CORRELATION_ENTRIES / 2;

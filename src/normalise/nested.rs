@@ -1,0 +1,181 @@
+//! Texts inside of a value: the Base64 of something, and the strings of a JSON document.
+//!
+//! An application that unwraps its parameter sees what is inside, so a rule has to as well:
+//!
+//! ```text
+//! MScgb3IgJzEnPScx                       1' or '1'='1
+//! {"host":"127.0.0.1;id","n":[1]}        host    127.0.0.1;id    n
+//! ```
+//!
+//! Base64 has no mark of its own: any word is some. What tells is that something readable comes out.
+
+use super::percent::hex_digit;
+
+/// Characters of the shortest Base64 that is looked into: nine bytes, of which a random value has seven
+/// readable ones once in sixty times.
+const BASE64_CHARS: usize = 12;
+
+/// Bytes that no query with a nested text in it is shorter than.
+pub const SHORTEST: usize = 4;
+
+/// Whether `value` may hold a text, by its beginning and length alone.
+#[inline]
+pub fn may_nest(value: &[u8]) -> bool {
+    match value.first() {
+        Some(b'{' | b'[' | b'"' | b' ' | b'\t' | b'\n' | b'\r') => value.len() > SHORTEST,
+        Some(&first) => value.len() >= BASE64_CHARS && digit(first).is_some(),
+        None => false,
+    }
+}
+
+/// Whether `value` may be a JSON document: it begins and ends like one.
+pub fn is_json(value: &[u8]) -> bool {
+    matches!(
+        value.trim_ascii(),
+        [b'{', .., b'}'] | [b'[', .., b']'] | [b'"', .., b'"']
+    )
+}
+
+/// Appends what `value` is the Base64 of to `out`. Either alphabet, padded or not; a space stands for the
+/// `+` that it was in a query. Returns whether it was Base64 of mostly readable bytes; if not, `out` is as
+/// it was.
+pub fn base64(value: &[u8], out: &mut Vec<u8>) -> bool {
+    let end = value.iter().rposition(|&byte| byte != b'=');
+    let chars = value.get(..end.map_or(0, |end| end + 1)).unwrap_or(value);
+    if chars.len() < BASE64_CHARS || value.len() - chars.len() > 2 {
+        return false;
+    }
+    let start = out.len();
+    let (mut word, mut bits, mut readable) = (0_u32, 0, 0);
+    for &char in chars {
+        let Some(value) = digit(char) else {
+            out.truncate(start);
+            return false;
+        };
+        word = word << 6 | value;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            let byte = (word >> bits) as u8;
+            readable += usize::from(byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+            out.push(byte);
+        }
+    }
+    // A quarter may be anything, or one unreadable byte would hide the rest.
+    if readable * 4 < (out.len() - start) * 3 {
+        out.truncate(start);
+        return false;
+    }
+    true
+}
+
+#[inline]
+fn digit(char: u8) -> Option<u32> {
+    Some(u32::from(match char {
+        b'A'..=b'Z' => char - b'A',
+        b'a'..=b'z' => char - b'a' + 26,
+        b'0'..=b'9' => char - b'0' + 52,
+        b'+' | b'-' | b' ' => 62,
+        b'/' | b'_' => 63,
+        _ => return None,
+    }))
+}
+
+/// The string at the start of `json`, which begins with its quote: appended to `out` with its escapes
+/// undone. Returns how many bytes it took. A string that nothing ends goes on to the end.
+pub fn json_string(json: &[u8], out: &mut Vec<u8>) -> usize {
+    let mut at = 1;
+    while let Some(&byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => break,
+            b'\\' => {
+                let escape = json.get(at).copied().unwrap_or(b'\\');
+                at += 1;
+                match escape {
+                    b'n' => out.push(b'\n'),
+                    b'r' => out.push(b'\r'),
+                    b't' => out.push(b'\t'),
+                    b'b' => out.push(8),
+                    b'f' => out.push(12),
+                    b'u' => match four_digits(json.get(at..).unwrap_or_default()) {
+                        Some(point) => {
+                            let char = char::from_u32(point).unwrap_or('\u{fffd}');
+                            out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                            at += 4;
+                        }
+                        None => out.push(b'u'),
+                    },
+                    other => out.push(other),
+                }
+            }
+            _ => out.push(byte),
+        }
+    }
+    at
+}
+
+fn four_digits(text: &[u8]) -> Option<u32> {
+    let digits = text.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |number, &digit| {
+        Some(number << 4 | u32::from(hex_digit(digit)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_what_becomes_readable() {
+        let cases: &[(&[u8], Option<&[u8]>)] = &[
+            (b"MScgb3IgJzEnPScx", Some(b"1' or '1'='1")),
+            (b"O3doaWxlKDEpOw==", Some(b";while(1);")),
+            (b"O3doaWxlKDEpOw", Some(b";while(1);")),
+            // `+` and `/`, as they are, as URLs have them, and as a query's decoder left them.
+            (b"YT4+Yj8/Yz4+ZA==", Some(b"a>>b??c>>d")),
+            (b"YT4-Yj8_Yz4-ZA", Some(b"a>>b??c>>d")),
+            (b"YT4 Yj8/Yz4 ZA", Some(b"a>>b??c>>d")),
+            (b"/DxzY3JpcHQ+", Some(b"\xfc<script>")),
+            (b"internationalisation", None),
+            (b"550e8400-e29b-41d4-a716-446655440000", None),
+            (b"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", None),
+            (b"1234567890123456", None),
+            (b"MScgb3I", None),
+            (b"MScgb3IgJzEnPScx===", None),
+            (b"MScgb3Ig'JzEnPScx", None),
+            (b"", None),
+            (b"=", None),
+        ];
+        for (value, want) in cases {
+            let mut out = b"kept".to_vec();
+            let is_base64 = base64(value, &mut out);
+            let got = out.split_off(4);
+            let name = String::from_utf8_lossy(value);
+            assert_eq!(is_base64.then_some(&got[..]), *want, "{name}");
+            assert_eq!(out, b"kept");
+            assert!(is_base64 || got.is_empty(), "{name}");
+            assert!(!is_base64 || may_nest(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn strings_of_json_are_read_to_their_end() {
+        let cases: &[(&[u8], &[u8], usize)] = &[
+            (b"\"a\"b", b"a", 3),
+            (b"\"\"", b"", 2),
+            (br#""a\"b\\c\/d","#, b"a\"b\\c/d", 12),
+            (br#""\u0027\u003B\u0000\n""#, b"';\0\n", 22),
+            (br#""\ud83d\u00"#, "\u{fffd}u00".as_bytes(), 11),
+            (b"\"open", b"open", 5),
+            (b"\"open\\", b"open\\", 7),
+        ];
+        for (json, want, taken) in cases {
+            let mut out = b"kept".to_vec();
+            let name = String::from_utf8_lossy(json);
+            assert_eq!(json_string(json, &mut out), *taken, "{name}");
+            assert_eq!(out.split_off(4), *want, "{name}");
+            assert!(want.len() <= json.len());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! From the detections of a request to those that count where it was going.
+
+use super::Mode;
+use super::effective::Effective;
+use super::route::Reduced;
+use super::settings::RuleName;
+use crate::address;
+use crate::alert::Event;
+use crate::body;
+use crate::correlate::Correlator;
+use crate::headers::Headers;
+use crate::inspect::{Detection, Facts, Inspector};
+
+/// What was found in an event.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    /// The event.
+    pub event: Event<'a>,
+    /// Its body as a request of its own (see [`body::Request`]), if that is where it was found.
+    pub body: Option<Headers<'a>>,
+    /// The rules that matched.
+    pub detections: Vec<Detection>,
+}
+
+/// What this policy lets stand of what was found, and the correlations that fire on it. What was let go is not counted.
+pub fn judge(
+    inspector: &mut Inspector,
+    correlator: &mut Correlator,
+    found: Found<'_>,
+    facts: &impl Facts,
+    policy: &Effective<'_>,
+) -> Vec<Detection> {
+    let event = found.event;
+    let mut standing = enforce(inspector, found, facts, policy);
+    let rules = inspector.rules();
+    let fired = correlator.observe(rules, &standing, event, facts, policy.time_unix_ns());
+    let stands = |detection: &&Detection| {
+        rules.rule(detection.rule).is_some_and(|rule| {
+            let name = RuleName::of(rules, &rule);
+            // An exception for a parameter has been heard: without it the rules that are counted matched.
+            let exceptions = policy.exceptions(name);
+            let is_excepted = exceptions.iter().any(|exception| !exception.has_target());
+            policy.allows(name) && !is_excepted
+        })
+    };
+    standing.extend(fired.iter().filter(stands).cloned());
+    standing
+}
+
+/// What this policy lets stand of what was found, without counting it.
+///
+/// An exception for a parameter, cookie or header is no matter of where the first evidence was: the rule
+/// is asked again about the request without them, so what it finds elsewhere stands. A process has no place that could
+/// be excepted, and nobody to be trusted.
+pub fn enforce(
+    inspector: &mut Inspector,
+    found: Found<'_>,
+    facts: &impl Facts,
+    policy: &Effective<'_>,
+) -> Vec<Detection> {
+    let allowed = |inspector: &Inspector, detection: &Detection| {
+        let rules = inspector.rules();
+        let rule = rules.rule(detection.rule)?;
+        let name = RuleName::of(rules, &rule);
+        policy.allows(name).then(|| policy.exceptions(name))
+    };
+    let detections = found.detections.into_iter();
+    let Event::Request(head) = found.event else {
+        return detections
+            .filter(|detection| allowed(inspector, detection).is_some())
+            .collect();
+    };
+    // Asking for the address costs a host call, so only where somebody is trusted.
+    let is_trusted = policy.has_trusted_sources()
+        && facts
+            .source_address()
+            .is_some_and(|source| policy.trusts(address::bits(source)));
+    if policy.mode() == Mode::Off || is_trusted {
+        return Vec::new();
+    }
+    let mut standing = Vec::with_capacity(detections.len());
+    for detection in detections {
+        let Some(exceptions) = allowed(inspector, &detection) else {
+            continue;
+        };
+        if exceptions.is_empty() {
+            standing.push(detection);
+        } else if exceptions.iter().all(|exception| exception.has_target()) {
+            let reduced = Reduced::new(found.body.unwrap_or(head), &exceptions);
+            let pairs = reduced.pairs();
+            let again = inspector.request(Headers::Pairs(&pairs), facts);
+            let mut same = again.detections.iter();
+            standing.extend(same.find(|found| found.rule == detection.rule).cloned());
+        }
+    }
+    if found.body.is_some() {
+        body::name_fields(&mut standing);
+    }
+    standing
+}

@@ -1,0 +1,378 @@
+//! What one layer says: the gateway's configuration, one entry of its route table, or what stands in a
+//! route's metadata. A key that is left out leaves what less specific layers say as it is.
+
+use super::values::{self, Keys, Value};
+use super::{Mode, PolicyError};
+use crate::address::Network;
+use crate::alert;
+use crate::catalogue::{self, Severity};
+use crate::ruleset::RuleSet;
+use crate::ruleset::layout::RuleRecord;
+
+/// Settings of one layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What to do.
+    pub mode: Option<Mode>,
+    /// When and how to block.
+    pub block: Block,
+    /// Which rules run.
+    pub rules: Rules,
+    /// What single rules do not look at.
+    pub exceptions: Vec<Exception>,
+    /// Clients that raise nothing.
+    pub trusted_sources: Vec<Network>,
+}
+
+/// `block`: what it takes to be blocked, and the answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// The least severity.
+    pub min_severity: Option<Severity>,
+    /// The least confidence, 0 to 100.
+    pub min_confidence: Option<u8>,
+    /// Status of the answer, 400 to 599.
+    pub status: Option<u16>,
+    /// Body of the answer; `{request_id}` in it becomes the request's id.
+    pub body: Option<String>,
+    /// Its media type.
+    pub content_type: Option<String>,
+    /// Further headers of the answer.
+    pub headers: Option<Vec<(String, String)>>,
+}
+
+/// `rules`: which run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// These raise nothing.
+    pub disable: Vec<Selector>,
+    /// These raise alerts again, where a less specific layer or a wider name disables them.
+    pub enable: Vec<Selector>,
+    /// These raise alerts but do not block.
+    pub stage: Vec<Stage>,
+}
+
+/// Rules that are on trial: they raise alerts and block nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Which.
+    pub rules: Vec<Selector>,
+    /// From when on they block like all others, in nanoseconds since 1970; never, if it is left out.
+    pub until_unix_ns: Option<i64>,
+}
+
+/// One rule, all of an alert type, or a family: the folder that the rule's file is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector(pub String);
+
+/// What single rules do not look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exception {
+    /// Which rules.
+    pub rules: Vec<Selector>,
+    /// On this path only.
+    pub path: Option<String>,
+    /// On this path and those below it only.
+    pub path_prefix: Option<String>,
+    /// These query parameters; a `*` at the end stands for anything.
+    pub parameter: Vec<String>,
+    /// These cookies.
+    pub cookie: Vec<String>,
+    /// These headers, in any case.
+    pub header: Vec<String>,
+}
+
+/// The names under which a rule is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleName<'r> {
+    /// Its id.
+    pub id: &'r str,
+    /// Its alert type.
+    pub alert: &'r str,
+    /// The folder that its file is in.
+    pub family: &'r str,
+}
+
+impl<'r> RuleName<'r> {
+    /// The names of this rule.
+    pub fn of(rules: &'r RuleSet, rule: &RuleRecord) -> RuleName<'r> {
+        let mut folders = rules.text(rule.path).rsplit(['/', '\\']).skip(1);
+        RuleName {
+            id: rules.text(rule.id),
+            alert: alert::type_of(rule),
+            family: folders.next().unwrap_or_default(),
+        }
+    }
+}
+
+impl Selector {
+    /// How narrowly this names the rule: 3 by its id, 2 by its alert type, 1 by its family; none if it does not.
+    pub fn names(&self, rule: RuleName<'_>) -> Option<u8> {
+        if self.0.eq_ignore_ascii_case(rule.id) {
+            Some(3)
+        } else if self.0 == rule.alert {
+            Some(2)
+        } else if self.0 == rule.family {
+            Some(1)
+        } else {
+            None
+        }
+    }
+}
+
+impl Exception {
+    /// Whether something is named that the rules do not look at, beside the path.
+    pub fn has_target(&self) -> bool {
+        !(self.parameter.is_empty() && self.cookie.is_empty() && self.header.is_empty())
+    }
+}
+
+/// Whether `name` is one of these, of which each may end with a `*`.
+pub fn is_named(names: &[String], name: &[u8]) -> bool {
+    names.iter().any(|known| match known.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == known.as_bytes(),
+    })
+}
+
+impl Settings {
+    /// The keys of a layer.
+    pub(super) const KEYS: [&'static str; 5] =
+        ["mode", "block", "rules", "exceptions", "trusted_sources"];
+
+    /// Reads a layer.
+    pub(super) fn read(keys: &Keys<'_>) -> Result<Settings, PolicyError> {
+        Ok(Settings {
+            mode: keys.get("mode", |mode| mode.one_of(&Mode::NAMES))?,
+            block: keys.or_default("block", Block::read)?,
+            rules: keys.or_default("rules", Rules::read)?,
+            exceptions: keys.or_default("exceptions", |list| list.list(Exception::read))?,
+            trusted_sources: keys.or_default("trusted_sources", |list| list.list(network))?,
+        })
+    }
+
+    /// What is wrong with these settings, given the rules that run. `place` says where they stand.
+    pub fn check(&self, place: &str, known: &Known<'_>) -> Result<(), PolicyError> {
+        let refuse = |what: String| Err(PolicyError::new(format!("{place}{what}")));
+        let Rules {
+            disable,
+            enable,
+            stage,
+        } = &self.rules;
+        let lists = [("rules.disable", disable), ("rules.enable", enable)];
+        let staged = stage.iter().map(|stage| ("rules.stage", &stage.rules));
+        let excepted = self
+            .exceptions
+            .iter()
+            .map(|exception| ("exceptions", &exception.rules));
+        for (key, selectors) in lists.into_iter().chain(staged).chain(excepted) {
+            for selector in selectors {
+                if let Some(problem) = known.problem(selector) {
+                    return refuse(format!("{key}: {problem}"));
+                }
+            }
+        }
+        if let Some(both) = disable.iter().find(|off| enable.contains(off)) {
+            return refuse(format!(
+                "rules: `{}` is both disabled and enabled; take it out of one of the two",
+                both.0
+            ));
+        }
+        for (number, exception) in self.exceptions.iter().enumerate() {
+            let number = number + 1;
+            if exception.rules.is_empty() {
+                return refuse(format!(
+                    "exceptions: number {number} names no rules; write \"rules\": [\"…\"], or \"trusted_sources\" for clients that raise nothing"
+                ));
+            }
+            if exception.path.is_some() && exception.path_prefix.is_some() {
+                return refuse(format!(
+                    "exceptions: number {number} has both `path` and `path_prefix`; keep one"
+                ));
+            }
+            if !exception.has_target()
+                && exception.path.is_none()
+                && exception.path_prefix.is_none()
+            {
+                return refuse(format!(
+                    "exceptions: number {number} holds for every request; add a path, parameter, cookie or header, or write the rules into `rules.disable`"
+                ));
+            }
+            let paths = [&exception.path, &exception.path_prefix];
+            if let Some(path) = paths
+                .into_iter()
+                .flatten()
+                .find(|path| !path.starts_with('/'))
+            {
+                return refuse(format!(
+                    "exceptions: number {number}: a path begins with a slash, and `{path}` does not"
+                ));
+            }
+        }
+        self.block.check().or_else(refuse)
+    }
+}
+
+fn network(value: &Value<'_>) -> Result<Network, PolicyError> {
+    let text = value.text()?;
+    let wrong = || format!("`{text}` is no network: write an address or `10.0.0.0/8`");
+    Network::read(text).ok_or_else(|| value.refuse(&wrong()))
+}
+
+fn selectors(value: &Value<'_>) -> Result<Vec<Selector>, PolicyError> {
+    value.list(|item| Ok(Selector(item.text()?.to_owned())))
+}
+
+impl Rules {
+    fn read(value: &Value<'_>) -> Result<Rules, PolicyError> {
+        let keys = value.keys(&["disable", "enable", "stage"])?;
+        Ok(Rules {
+            disable: keys.or_default("disable", selectors)?,
+            enable: keys.or_default("enable", selectors)?,
+            stage: keys.or_default("stage", |list| list.list(Stage::read))?,
+        })
+    }
+}
+
+impl Stage {
+    fn read(value: &Value<'_>) -> Result<Stage, PolicyError> {
+        let keys = value.keys(&["rules", "until"])?;
+        let instant = |value: &Value<'_>| {
+            let text = value.text()?;
+            let wrong =
+                || format!("`{text}` is no time: write `2026-12-01` or `2026-12-01T08:00:00Z`");
+            crate::time::parse_rfc3339(text).ok_or_else(|| value.refuse(&wrong()))
+        };
+        Ok(Stage {
+            rules: keys.or_default("rules", selectors)?,
+            until_unix_ns: keys.get("until", instant)?,
+        })
+    }
+}
+
+impl Exception {
+    fn read(value: &Value<'_>) -> Result<Exception, PolicyError> {
+        let keys = value.keys(&[
+            "rules",
+            "path",
+            "path_prefix",
+            "parameter",
+            "cookie",
+            "header",
+        ])?;
+        let text = |value: &Value<'_>| Ok(value.text()?.to_owned());
+        Ok(Exception {
+            rules: keys.or_default("rules", selectors)?,
+            path: keys.get("path", text)?,
+            path_prefix: keys.get("path_prefix", text)?,
+            parameter: keys.or_default("parameter", Value::texts)?,
+            cookie: keys.or_default("cookie", Value::texts)?,
+            header: keys.or_default("header", Value::texts)?,
+        })
+    }
+}
+
+impl Block {
+    fn read(value: &Value<'_>) -> Result<Block, PolicyError> {
+        let keys = value.keys(&[
+            "min_severity",
+            "min_confidence",
+            "status",
+            "body",
+            "content_type",
+            "headers",
+        ])?;
+        let text = |value: &Value<'_>| Ok(value.text()?.to_owned());
+        let severities = Severity::ALL.map(|severity| (severity.name(), severity));
+        let confidence = keys.get("min_confidence", |value| value.whole(0, 100))?;
+        Ok(Block {
+            min_severity: keys.get("min_severity", |value| value.one_of(&severities))?,
+            min_confidence: confidence.and_then(|confidence| u8::try_from(confidence).ok()),
+            status: keys.get("status", |value| value.whole(400, 599))?,
+            body: keys.get("body", text)?,
+            content_type: keys.get("content_type", text)?,
+            headers: keys.get("headers", Value::texts_by_key)?,
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        /// A gateway's answer is no place for documents.
+        const BODY_BYTES: usize = 64 * 1024;
+        if self
+            .body
+            .as_ref()
+            .is_some_and(|body| body.len() > BODY_BYTES)
+        {
+            return Err(format!("block.body is longer than {BODY_BYTES} bytes"));
+        }
+        let headers = self.headers.iter().flatten();
+        let content_type = self
+            .content_type
+            .iter()
+            .map(|value| ("content-type", value));
+        for (name, value) in headers
+            .map(|(name, value)| (name.as_str(), value))
+            .chain(content_type)
+        {
+            let is_token =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(is_token) {
+                return Err(format!("block.headers: `{name}` is no name of a header"));
+            }
+            if value
+                .bytes()
+                .any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f)
+            {
+                return Err(format!(
+                    "block.headers: the value of `{name}` holds a control character"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every name that a selector can have.
+#[derive(Clone, Debug)]
+pub struct Known<'r> {
+    /// The rules that run.
+    pub rules: Vec<RuleName<'r>>,
+}
+
+impl<'r> Known<'r> {
+    /// Those of these rules.
+    pub fn of(rules: &'r RuleSet) -> Known<'r> {
+        let indexes = 0..u32::try_from(rules.rule_count()).unwrap_or(u32::MAX);
+        Known {
+            rules: indexes
+                .filter_map(|index| rules.rule(index))
+                .map(|rule| RuleName::of(rules, &rule))
+                .collect(),
+        }
+    }
+
+    /// What is wrong with this selector.
+    fn problem(&self, selector: &Selector) -> Option<String> {
+        // An alert type that no rule raises yet is still a name that an operator may prepare for.
+        if self
+            .rules
+            .iter()
+            .any(|rule| selector.names(*rule).is_some())
+            || catalogue::find(&selector.0).is_some()
+        {
+            return None;
+        }
+        let given = &selector.0;
+        let families = self.rules.iter().map(|rule| rule.family);
+        let names = families
+            .chain(catalogue::ALERTS.iter().map(|kind| kind.id))
+            .chain(self.rules.iter().map(|rule| rule.id));
+        let help = match values::nearest(given, names, 3) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "`portcullis rules list` shows them".to_owned(),
+        };
+        Some(format!(
+            "`{given}` is neither the id of a rule, nor an alert type, nor a family of rules; {help}"
+        ))
+    }
+}

@@ -1,0 +1,77 @@
+//! Structural detectors: does a value *change the shape* of what it is put into?
+//!
+//! A pattern asks "is this text there?"; a structural detector asks "what would this text do if a
+//! program pasted it into a query, a page, a command line, a path or a URL?". `O'Reilly` and
+//! `1' or '1'='1` both hold a quote; only the second one closes a string and goes on as SQL.
+//!
+//! Takes in: one decoded value (a query parameter, a header, a path). Gives out: where the
+//! structure begins and how sure the detector is, or nothing. Every detector is total (any bytes
+//! are valid input), linear in the value's length, and does not allocate.
+//!
+//! Sigma rules reach the detectors as modifiers: `cs-uri-query.*|sqli: medium`.
+
+#[cfg(test)]
+mod casefile;
+pub mod code;
+mod gate;
+pub mod html;
+pub mod path;
+pub mod shell;
+pub mod sql;
+mod table;
+pub mod url;
+
+pub use gate::Gate;
+
+use crate::ruleset::layout::numbered;
+
+numbered! {
+    /// The detectors, as rules ask for them.
+    Structure {
+        /// SQL that changes the shape of a query.
+        Sqli = 0,
+        /// Markup or script that a page would run.
+        Xss = 1,
+        /// A command in command position.
+        Command = 2,
+        /// A path that leaves its directory or names a sensitive file.
+        Traversal = 3,
+        /// A URL that points where a server should not go.
+        Ssrf = 4,
+        /// An expression that a template engine would evaluate.
+        Code = 5,
+    }
+}
+
+impl Structure {
+    /// Runs the detector.
+    pub fn find(self, value: &[u8]) -> Option<Finding> {
+        match self {
+            Structure::Sqli => sql::sqli(value),
+            Structure::Xss => html::xss(value),
+            Structure::Command => shell::command(value),
+            Structure::Traversal => path::traversal(value),
+            Structure::Ssrf => url::ssrf(value),
+            Structure::Code => code::code(value),
+        }
+    }
+}
+
+/// What a structural detector found in one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How sure the detector is, 0 to 100. [`LOW`], [`MEDIUM`] and [`HIGH`] are the steps that
+    /// rules ask for by name.
+    pub confidence: u8,
+    /// Offset of the first byte of evidence in the value.
+    pub start: usize,
+    /// Offset just past the evidence; never past the end of the value.
+    pub end: usize,
+}
+
+/// Structure that a legitimate value sometimes has: only good together with another sign.
+pub const LOW: u8 = 30;
+/// Structure that a legitimate value hardly ever has in this place.
+pub const MEDIUM: u8 = 60;
+/// Structure that only an attack has.
+pub const HIGH: u8 = 90;
