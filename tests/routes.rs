@@ -1,0 +1,237 @@
+//! Settings per route in a real Envoy: the configuration's table, and metadata that changes while Envoy runs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use portcullis_tests::{Gateway, get};
+
+const ROUTES: &str = include_str!("../envoy/routes.yaml");
+
+/// A query that raises `Gateway_SqlInjection`, for any path.
+const ATTACK: &str = "id=1%27%20UNION%20SELECT%20username,password%20FROM%20users--%20-";
+
+/// The example's own routes, as they stand in `envoy/envoy.yaml`.
+const INLINE: &str = "          route_config:
+            name: edge
+            virtual_hosts:
+            - name: all
+              domains: [\"*\"]
+              routes:
+              - name: all
+                match: {prefix: /}
+                route: {cluster: upstream}
+";
+
+/// A file with routes that Envoy watches.
+struct RouteFile {
+    dir: PathBuf,
+}
+
+impl RouteFile {
+    fn new(name: &str, text: &str) -> RouteFile {
+        let dir =
+            std::env::temp_dir().join(format!("portcullis-routes-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = RouteFile { dir };
+        file.replace(text);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("routes.yaml")
+    }
+
+    /// Moves a new file over the old one: that is what Envoy watches for.
+    fn replace(&self, text: &str) {
+        let new = self.dir.join("new.yaml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path()).unwrap();
+    }
+
+    fn gateway(&self) -> Gateway {
+        let rds = format!(
+            "          rds:\n            route_config_name: edge\n            config_source: {{resource_api_version: V3, path_config_source: {{path: {}}}}}\n",
+            self.path().display()
+        );
+        Gateway::start(|config| {
+            config
+                .edit(INLINE, &rds)?
+                .edit("\nadmin:\n", "\nnode: {id: edge, cluster: edge}\nadmin:\n")
+        })
+        .unwrap()
+    }
+}
+
+impl Drop for RouteFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn status(gateway: &Gateway, target: &str) -> u16 {
+    gateway.get(target, "").status
+}
+
+/// Waits until an attack on this path is refused, or is not; an update takes a moment to arrive.
+fn wait_until(gateway: &Gateway, target: &str, is_refused: bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while (status(gateway, target) == 429) != is_refused {
+        assert!(
+            Instant::now() < deadline,
+            "{target}: not refused: {is_refused}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_table_of_the_configuration_tunes_by_host_path_method_and_route() {
+    let gateway = Gateway::with(
+        r#"{
+        "routes": [
+            {"match": {"path_prefix": "/api"}, "policy": {"mode": "block"}},
+            {"match": {"path_prefix": "/api/docs"}, "policy": {"mode": "detect"}},
+            {"match": {"host": "off.example"}, "policy": {"mode": "off"}},
+            {"match": {"route": "all", "path": "/form"}, "policy": {"mode": "block", "block": {
+                "status": 418, "body": "<p>refused, tell us {request_id}</p>", "headers": {"x-refused-by": "edge"}}}}
+        ]}"#,
+    );
+    for (target, want) in [
+        (format!("/?{ATTACK}"), 200),
+        (format!("/api/v1?{ATTACK}"), 403),
+        (format!("/x/..%2fapi/v1?{ATTACK}"), 403),
+        (format!("/apiary?{ATTACK}"), 404),
+        (format!("/api/docs?{ATTACK}"), 404),
+        ("/api/v1?id=1".to_owned(), 404),
+    ] {
+        assert_eq!(status(&gateway, &target), want, "{target}");
+    }
+    assert_eq!(gateway.alerts().len(), 5);
+    let off = get(format!("/api?{ATTACK}").as_bytes(), b"");
+    let off = String::from_utf8(off)
+        .unwrap()
+        .replace("shop.example", "off.example");
+    // A path is more specific than a host.
+    assert_eq!(gateway.send(off.as_bytes()).status, 403);
+    let off = off.replace("/api", "/");
+    assert_eq!(gateway.send(off.as_bytes()).status, 200);
+    assert_eq!(gateway.alerts().len(), 1);
+
+    let answer = gateway.get(&format!("/form?{ATTACK}"), "X-Request-Id: <b>&\r\n");
+    assert_eq!(answer.status, 418);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(answer.header("x-refused-by"), Some("edge"));
+    let text = answer.text();
+    assert!(
+        text.starts_with("<p>refused, tell us ") && !text.contains("<b>"),
+        "{text}"
+    );
+    gateway.assert_alive();
+}
+
+#[test]
+fn metadata_of_routes_takes_effect_without_a_restart() {
+    let file = RouteFile::new("live", ROUTES);
+    let gateway = file.gateway();
+    let (login, other) = (format!("/login?{ATTACK}"), format!("/?{ATTACK}"));
+    assert_eq!(
+        status(&gateway, &login),
+        429,
+        "the virtual host's status, the route's mode"
+    );
+    assert_eq!(status(&gateway, &other), 200);
+    assert_eq!(gateway.alert_types(), ["Gateway_SqlInjection"]);
+
+    // What one parameter may hold, another may not.
+    let payload = "1%27%20UNION%20SELECT%20username,password%20FROM%20users--%20-";
+    gateway.get(&format!("/search?q={payload}"), "");
+    assert!(gateway.alerts().is_empty());
+    gateway.get(&format!("/search?q={payload}&id={payload}"), "");
+    let alerts = gateway.alerts();
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(alerts[0].text("FieldName"), "id");
+    assert_eq!(alerts[0].text("Route"), "search");
+
+    // Off, on, and wrong: the gateway's own configuration, which detects, holds then.
+    let edited = |from: &str, to: &str| {
+        assert_eq!(ROUTES.matches(from).count(), 1, "{from}");
+        ROUTES.replace(from, to)
+    };
+    let block = r#"{policy: '{"mode": "block"}'}"#;
+    file.replace(&edited(block, r#"{policy: '{"mode": "detect"}'}"#));
+    wait_until(&gateway, &login, false);
+    file.replace(ROUTES);
+    wait_until(&gateway, &login, true);
+    let wrong = [
+        (
+            r#"{policy: '{"mode": "blok"}'}"#.to_owned(),
+            "mode: `blok` is none of",
+        ),
+        (
+            r#"{policy: '{"mode": "block", "rules": {"disable": ["942100"]}}'}"#.to_owned(),
+            "`942100` is neither the id",
+        ),
+        (r#"{mode: block}"#.to_owned(), "unknown key `mode`"),
+        (
+            r#"{policy: 7}"#.to_owned(),
+            "metadata: configuration refused",
+        ),
+        (
+            format!(
+                "{{policy: '{{\"mode\": \"block\", \"block\": {{\"body\": \"{}\"}}}}'}}",
+                "x".repeat(1 << 20)
+            ),
+            "longer than 16384 bytes",
+        ),
+    ];
+    let mut refused = gateway.stat("wasmcustom.portcullis.refused_settings");
+    assert_eq!(refused, 0);
+    for (wrong, reason) in &wrong {
+        file.replace(&edited(block, wrong));
+        wait_until(&gateway, &login, false);
+        let now = gateway.stat("wasmcustom.portcullis.refused_settings");
+        assert!(now > refused, "{reason}");
+        refused = now;
+        gateway.alerts();
+        let log = gateway.log.borrow();
+        let told = log.iter().filter(|line| line.contains(reason)).count();
+        assert!(told >= 1, "{reason}: {log:?}");
+        drop(log);
+        file.replace(ROUTES);
+        wait_until(&gateway, &login, true);
+    }
+    assert_eq!(wrong.len(), 5);
+    gateway.assert_alive();
+}
+
+#[test]
+fn an_annotation_of_an_httproute_tunes_it() {
+    // Where Envoy Gateway puts annotations that begin with `gateway.envoyproxy.io/`.
+    let annotated = r#"
+    - name: annotated
+      match: {prefix: /annotated}
+      route: {cluster: upstream}
+      metadata:
+        filter_metadata:
+          envoy-gateway: {resources: [{kind: HTTPRoute, name: a, annotations: {portcullis: '{"mode": "block"}'}}]}
+    - name: all
+"#;
+    let file = RouteFile::new(
+        "annotated",
+        &ROUTES.replace("\n    - name: all\n", annotated),
+    );
+    let gateway = file.gateway();
+    assert_eq!(status(&gateway, &format!("/annotated?{ATTACK}")), 429);
+    assert_eq!(status(&gateway, &format!("/?{ATTACK}")), 200);
+    gateway.assert_alive();
+}
