@@ -1,0 +1,65 @@
+# Each target installs what it needs and the machine lacks (envoy/setup), so rustup's Rust is enough to start.
+
+SIMD ?= 1
+PORT ?= 10000
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+WASM := $(TARGET_DIR)/portcullis_http.wasm
+FLOOR := $(TARGET_DIR)/portcullis_floor.wasm
+ENVOY := $(CURDIR)/.tools/bin/envoy
+CORPORA := $(or $(PORTCULLIS_CORPORA),$(wildcard $(CURDIR)/../shared/corpora))
+PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
+# What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
+TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
+
+.PHONY: help run demo test e2e lint wasm eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick floor peers
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+run: wasm setup-envoy ## Envoy with the filter on 127.0.0.1:10000 (PORT=), demo traffic, alerts as they come, until Ctrl-C
+	@$(PORTCULLIS) demo --envoy $(ENVOY) --wasm $(WASM) --port $(PORT)
+
+demo: wasm setup-envoy ## the same, but ends by itself and fails if an expected alert is missing
+	@$(PORTCULLIS) demo --once --envoy $(ENVOY) --wasm $(WASM) --port $(PORT)
+
+test: wasm setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
+	cargo fmt --all --check
+	$(TEST_ENV) cargo test --workspace
+	@# The command that the tests were built with: `cargo run -p` would resolve features anew and build wasmtime twice.
+	@$(TARGET_DIR)/debug/portcullis rules test rules rules/optional
+	@$(TARGET_DIR)/debug/portcullis rules test --engine wasm --filter $(WASM) rules
+	@$(TARGET_DIR)/debug/portcullis demo --once --envoy $(ENVOY) --wasm $(WASM) --port $(PORT)
+
+e2e: wasm setup-envoy setup-tools ## only the tests over several rooms: the filter in the real Envoy, with real tools driven against it
+	$(TEST_ENV) cargo test -p portcullis-tests
+
+lint: setup-rust ## rustfmt and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+wasm: setup-rust ## the filter as target/portcullis_http.wasm (SIMD=0: without simd128)
+	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --profile wasm --target wasm32-unknown-unknown
+	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM)
+	@echo "$(WASM): $$(wc -c <$(WASM)) bytes, simd128 $(if $(filter 1,$(SIMD)),on,off)"
+
+eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR)
+	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(CORPORA)
+
+peers: wasm setup-peers ## the same beside nginx with ModSecurity and the Core Rule Set, levels 1 and 2 (PEERS=--only-theirs)
+	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- peers $(PEERS) $(CORPORA)
+
+bench: wasm floor setup-envoy setup-bench ## what the filter costs Envoy, beside the least possible, Lua and ModSecurity (BENCH=--quick)
+	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- bench --envoy $(ENVOY) --wasm $(WASM) --floor $(FLOOR) $(BENCH)
+
+bench-quick: setup-rust setup-bench ## instructions of the engine alone against bench/baseline.json; fails on 3 % more
+	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- bench --engine-only --baseline bench/baseline.json $(BENCH)
+
+floor: setup-rust
+	@RUSTFLAGS='-C target-feature=+simd128' cargo build --quiet -p portcullis-floor --profile wasm --target wasm32-unknown-unknown
+	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_floor.wasm $(FLOOR)
+
+setup: setup-rust setup-envoy setup-tools ## install everything that is missing
+
+setup-rust setup-envoy setup-tools setup-bench setup-peers:
+	@envoy/setup $(@:setup-%=%)
