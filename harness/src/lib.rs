@@ -1,9 +1,10 @@
-//! The native side of Portcullis: a proxy-wasm host that behaves as Envoy does, readers for
-//! captured traffic, and what the `portcullis` command is made of.
+//! The native side of Portcullis: a proxy-wasm host that behaves as Envoy does, and what the
+//! `portcullis` command is made of. The readers for captured traffic have a room of their own.
 
 pub mod bench;
-pub mod capture;
 pub mod cli;
 pub mod demo;
 pub mod host;
 pub mod report;
+
+pub use portcullis_capture as capture;

@@ -53,7 +53,7 @@ impl Drop for Rules {
 
 fn capture(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/captures")
+        .join("../capture/tests/captures")
         .join(name);
     path.to_str().unwrap().to_owned()
 }

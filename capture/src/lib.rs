@@ -15,7 +15,7 @@
 //! it; nothing is left out silently. Blank lines are no records.
 //!
 //! ```no_run
-//! use portcullis_harness::capture::{Reader, Record};
+//! use portcullis_capture::{Reader, Record};
 //! let mut reader = Reader::open("access.log.gz".as_ref(), None)?;
 //! let mut record = Record::default();
 //! while let Some(read) = reader.read(&mut record) {
@@ -24,7 +24,7 @@
 //!         Err(malformed) => eprintln!("{malformed}"),
 //!     }
 //! }
-//! # Ok::<(), portcullis_harness::capture::OpenError>(())
+//! # Ok::<(), portcullis_capture::OpenError>(())
 //! ```
 
 mod envoy;
@@ -60,7 +60,8 @@ pub const MAX_ENTRY_BYTES: usize = 64 << 20;
 const DETECT_BYTES: usize = 64 << 10;
 
 /// A kind of capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
     /// HTTP Archive 1.2, as browsers and proxies export it.
     Har,

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use portcullis_harness::capture::{
-    Format, Label, MAX_LINE_BYTES, Malformed, OpenError, Reader, Record,
-};
+use portcullis_capture::{Format, Label, MAX_LINE_BYTES, Malformed, OpenError, Reader, Record};
 
 const CAPTURES: [(&str, Format, usize, usize); 5] = [
     ("access.log", Format::Combined, 5, 0),
