@@ -38,6 +38,11 @@ impl Network {
         })
     }
 
+    /// Whether every IPv4 address is in it, and with that nearly every client.
+    pub fn holds_all(&self) -> bool {
+        self.bits <= 96 && self.holds(bits(std::net::Ipv4Addr::UNSPECIFIED.into()))
+    }
+
     /// Whether the address is in it.
     pub fn holds(&self, address: u128) -> bool {
         let shift = 128_u32.saturating_sub(u32::from(self.bits));
@@ -70,6 +75,15 @@ mod tests {
                 holds,
                 "{network:?} {address}"
             );
+        }
+        for (network, holds_all) in [
+            ("0.0.0.0/0", true),
+            ("::/0", true),
+            ("0.0.0.0/1", false),
+            ("2001::/16", false),
+        ] {
+            let network = Network::read(network).unwrap();
+            assert_eq!(network.holds_all(), holds_all, "{network:?}");
         }
         for wrong in [
             "",

@@ -10,6 +10,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portcullis_harness::demo::client::Response;
 use portcullis_tests::{Gateway, get};
 
 const ROUTES: &str = include_str!("../envoy/routes.yaml");
@@ -56,12 +57,17 @@ impl RouteFile {
     }
 
     fn gateway(&self) -> Gateway {
+        self.gateway_with(r#"{"mode": "detect"}"#)
+    }
+
+    fn gateway_with(&self, plugin: &str) -> Gateway {
         let rds = format!(
             "          rds:\n            route_config_name: edge\n            config_source: {{resource_api_version: V3, path_config_source: {{path: {}}}}}\n",
             self.path().display()
         );
         Gateway::start(|config| {
             config
+                .plugin(plugin)?
                 .edit(INLINE, &rds)?
                 .edit("\nadmin:\n", "\nnode: {id: edge, cluster: edge}\nadmin:\n")
         })
@@ -211,6 +217,69 @@ fn metadata_of_routes_takes_effect_without_a_restart() {
         wait_until(&gateway, &login, true);
     }
     assert_eq!(wrong.len(), 5);
+    gateway.assert_alive();
+}
+
+/// A form with an attack in it.
+fn form(gateway: &Gateway, path: &str, lines: &str) -> Response {
+    let length = ATTACK.len();
+    gateway.send(
+        format!("POST {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n{lines}\r\n{ATTACK}")
+            .as_bytes(),
+    )
+}
+
+#[test]
+fn a_route_says_whether_its_bodies_are_inspected_and_how_much_of_them() {
+    let text = ROUTES.replace(
+        r#"{policy: '{"mode": "block"}'}"#,
+        r#"{policy: '{"body": {"inspect": false}}'}"#,
+    );
+    let file = RouteFile::new("bodies", &text);
+    let gateway = file.gateway_with(
+        r#"{
+        "mode": "block",
+        "routes": [
+            {"match": {"path_prefix": "/up"}, "policy": {"body": {"inspect": "false"}}},
+            {"match": {"path_prefix": "/up/form"}, "policy": {"body": {"inspect": true}}},
+            {"match": {"path_prefix": "/short"}, "policy": {"body": {"max_bytes": "9"}}},
+            {"match": {"route": "all", "path": "/named"}, "policy": {"body": {"inspect": false}}},
+            {"match": {"path_prefix": "/off"}, "policy": {"mode": "off"}}
+        ]}"#,
+    );
+    for (path, is_refused) in [
+        ("/", true),
+        ("/up", false),
+        ("/up/form", true),
+        ("/short", false),
+        ("/named", false),
+        ("/off", false),
+        // In the route's metadata.
+        ("/login", false),
+    ] {
+        let status = form(&gateway, path, "").status;
+        assert_eq!(status == 429, is_refused, "{path}: {status}");
+    }
+    // Live, as everything in metadata.
+    file.replace(ROUTES);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while form(&gateway, "/login", "").status != 429 {
+        assert!(Instant::now() < deadline, "the update did not arrive");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What the client reads is what it can read.
+    for (accept, kind, start) in [
+        (
+            "text/html,*/*;q=0.8",
+            "text/html; charset=utf-8",
+            "<!doctype html>",
+        ),
+        ("*/*", "application/json", "{\"error\":\"request blocked\""),
+    ] {
+        let answer = form(&gateway, "/", &format!("Accept: {accept}\r\n"));
+        assert_eq!(answer.header("content-type"), Some(kind));
+        assert!(answer.text().starts_with(start), "{}", answer.text());
+    }
     gateway.assert_alive();
 }
 

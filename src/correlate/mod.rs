@@ -83,6 +83,20 @@ impl Correlator {
         facts: &impl Facts,
         time_unix_ns: i64,
     ) -> &[Detection] {
+        self.observe_with(rules, detections, event, facts, time_unix_ns, |_| None)
+    }
+
+    /// The same, where `at_least` may give a correlation's rule, by its number, another least count than the rule says. The
+    /// state is the same whatever the thresholds of the events that it has seen.
+    pub fn observe_with<'e>(
+        &mut self,
+        rules: &RuleSet,
+        detections: &[Detection],
+        event: impl Into<Event<'e>>,
+        facts: &impl Facts,
+        time_unix_ns: i64,
+        at_least: impl Fn(u32) -> Option<u64>,
+    ) -> &[Detection] {
         self.fired.clear();
         if detections.is_empty() || time_unix_ns <= 0 || rules.correlation_count() == 0 {
             return &[];
@@ -102,7 +116,7 @@ impl Correlator {
                     KeyRecord::ALERT_TYPE => Some(crate::alert::type_of(&rule).as_bytes().into()),
                     _ => values.get(key.field, rules.bytes(key.name)),
                 };
-                let fired = self.count(rules, &listener, values, time_unix_ns);
+                let fired = self.count(rules, &listener, values, time_unix_ns, &at_least);
                 if let Some((number, detection)) = fired
                     && !pending.contains(&number)
                 {
@@ -126,6 +140,7 @@ impl Correlator {
         listener: &ListenerRecord,
         value_of: impl Fn(&KeyRecord) -> Option<std::borrow::Cow<'v, [u8]>>,
         time_ns: i64,
+        at_least: &impl Fn(u32) -> Option<u64>,
     ) -> Option<(u32, Detection)> {
         let correlation = rules.correlation(listener.correlation)?;
         let kind = CorrelationKind::from_number(correlation.kind)?;
@@ -177,7 +192,8 @@ impl Correlator {
                 (u64::from(correlation.inputs), reached && last)
             }
         };
-        let in_bounds = (correlation.at_least..=correlation.at_most).contains(&count);
+        let at_least = at_least(correlation.rule).unwrap_or(correlation.at_least);
+        let in_bounds = (at_least..=correlation.at_most).contains(&count);
         if !group.rank(count, holds && in_bounds, timespan) {
             return None;
         }

@@ -105,6 +105,34 @@ impl<'p> Effective<'p> {
             .unwrap_or(80)
     }
 
+    /// Bytes of a request's body that are inspected; 0 for none.
+    pub fn body_bytes(&self) -> usize {
+        let inspects = self.last(|settings| settings.body.inspect).unwrap_or(true);
+        if !inspects || self.mode() == Mode::Off {
+            return 0;
+        }
+        let most = self.last(|settings| settings.body.max_bytes);
+        usize::from(most.unwrap_or(super::BODY_BYTES))
+    }
+
+    /// The least count with which this correlation fires, if a layer says. Of what the layers say the most specific
+    /// layer counts, and within one layer the narrowest name.
+    pub fn at_least(&self, rule: RuleName<'_>) -> Option<u64> {
+        self.last(|settings| {
+            let thresholds = settings.rules.thresholds.iter();
+            let named = thresholds.filter_map(|threshold| {
+                let selectors = threshold.rules.iter();
+                let narrowest = selectors
+                    .filter_map(|selector| selector.names(rule))
+                    .max()?;
+                Some((narrowest, threshold.at_least))
+            });
+            // Of two that are as narrow, the later one counts.
+            named.max_by_key(|(narrowest, _)| *narrowest)
+        })
+        .map(|(_, at_least)| at_least)
+    }
+
     /// How a request is refused.
     pub fn answer(&self) -> Answer<'p> {
         Answer {

@@ -33,7 +33,9 @@ pub fn judge(
     let event = found.event;
     let mut standing = enforce(inspector, found, facts, policy);
     let rules = inspector.rules();
-    let fired = correlator.observe(rules, &standing, event, facts, policy.time_unix_ns());
+    let at_least = |number| policy.at_least(RuleName::of(rules, &rules.rule(number)?));
+    let time = policy.time_unix_ns();
+    let fired = correlator.observe_with(rules, &standing, event, facts, time, at_least);
     let stands = |detection: &&Detection| {
         rules.rule(detection.rule).is_some_and(|rule| {
             let name = RuleName::of(rules, &rule);

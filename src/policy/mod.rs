@@ -12,12 +12,14 @@
 //! | which entries of the table hold, and which is the more specific | [`route`] |
 //! | what several layers come to together | [`effective`] |
 //! | how metadata is read, live | [`live`] |
+//! | what a refused client reads | [`Refusal`] |
 //! | how exceptions work | [`enforce`](enforce()), [`judge`] |
 //!
 //! A configuration is JSON, the wire format of a `google.protobuf.Struct`, or nothing at all; one that is wrong
 //! anywhere is refused whole. An empty one means: detect, everything on. Layers only matter to requests that
 //! raised something, so a benign request costs the same whatever the table holds.
 
+mod answer;
 pub mod effective;
 mod enforce;
 pub mod live;
@@ -31,6 +33,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use answer::Refusal;
 pub use effective::{Answer, Effective, Origin};
 pub use enforce::{Found, enforce, judge};
 pub use live::Live;
@@ -83,7 +86,7 @@ pub enum MetricStyle {
 }
 
 /// A whole configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// What holds everywhere.
     pub gateway: Settings,
@@ -93,8 +96,6 @@ pub struct Policy {
     pub metrics: MetricStyle,
     /// Nothing is inspected at all: `mode` is `off` and `confirm_off` says it again.
     pub is_off: bool,
-    /// Bytes of a body that are inspected; 0 for none.
-    pub body_bytes: usize,
     /// Compiled rules that take the place of those that ship with the filter.
     pub ruleset: Option<Vec<u8>>,
 }
@@ -137,19 +138,6 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            gateway: Settings::default(),
-            routes: Vec::new(),
-            metrics: MetricStyle::default(),
-            is_off: false,
-            body_bytes: usize::from(BODY_BYTES),
-            ruleset: None,
-        }
-    }
-}
-
 /// Bytes of a body that are inspected if the configuration does not say otherwise, and the most that it can say.
 const BODY_BYTES: u16 = u16::MAX;
 
@@ -187,7 +175,7 @@ impl Policy {
         let top = Value::top(&tree);
         let known = [
             &Settings::KEYS[..],
-            &["routes", "metrics", "body", "ruleset", "confirm_off"],
+            &["routes", "metrics", "ruleset", "confirm_off"],
         ]
         .concat();
         let keys = top.keys(&known)?;
@@ -195,16 +183,6 @@ impl Policy {
         let style = |metrics: &Value<'_>| {
             let keys = metrics.keys(&["style"])?;
             keys.or_default("style", |style| style.one_of(&styles))
-        };
-        let body = |body: &Value<'_>| {
-            let keys = body.keys(&["inspect", "max_bytes"])?;
-            let most = keys.get("max_bytes", |most| most.whole(1, BODY_BYTES))?;
-            let inspects = keys.get("inspect", Value::truth)?.unwrap_or(true);
-            Ok(if inspects {
-                most.unwrap_or(BODY_BYTES)
-            } else {
-                0
-            })
         };
         let confirm_off = keys.or_default("confirm_off", Value::truth)?;
         let gateway = Settings::read(&keys)?;
@@ -214,7 +192,6 @@ impl Policy {
             routes: keys.or_default("routes", |routes| routes.list(Route::read))?,
             metrics: keys.or_default("metrics", style)?,
             is_off: is_off && confirm_off,
-            body_bytes: usize::from(keys.get("body", body)?.unwrap_or(BODY_BYTES)),
             ruleset: keys.get("ruleset", Value::base64)?,
         };
         policy.check_table()?;
@@ -274,23 +251,29 @@ impl Policy {
     }
 
     fn check(&self, rules: &RuleSet) -> Result<(), PolicyError> {
-        let known = Known::of(rules);
-        self.gateway.check("", &known)?;
+        self.check_names(&Known::of(rules))
+    }
+
+    fn check_names(&self, known: &Known<'_>) -> Result<(), PolicyError> {
+        self.gateway.check("", known)?;
         for (at, route) in self.routes.iter().enumerate() {
             let place = format!("routes[{}]: ", at + 1);
-            route.policy.check(&place, &known)?;
-        }
-        let place = Place::default();
-        let everywhere = Effective::new(vec![(Origin::Gateway, &self.gateway)], &place, 0);
-        let none_is_left =
-            !known.rules.is_empty() && !known.rules.iter().any(|rule| everywhere.allows(*rule));
-        if none_is_left && !self.is_off {
-            return Err(PolicyError::new(
-                "rules.disable switches every rule off; if that is meant, write \"mode\": \"off\" and \"confirm_off\": true"
-                    .to_owned(),
-            ));
+            route.policy.check(&place, known)?;
+            if let Some((number, path)) = route.exception_elsewhere() {
+                return Err(PolicyError::new(format!(
+                    "{place}exceptions[{number}] is about `{path}`, which is no path that the entry matches; write it at the top"
+                )));
+            }
         }
         Ok(())
+    }
+
+    /// Whether entries of the table, or metadata, may be about anything that headers do not tell: the names of the
+    /// gateway's routes and virtual hosts.
+    pub fn asks_for_names(&self) -> bool {
+        let mut routes = self.routes.iter();
+        routes
+            .any(|route| !(route.matches.route.is_empty() && route.matches.virtual_host.is_empty()))
     }
 
     /// What holds for a request to this place at that time: the gateway's settings, then the table's entries from
@@ -382,7 +365,7 @@ mod tests {
         let cases: [(&[u8], &str); 25] = [
             (
                 br#"{"mod":"block"}"#,
-                "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `body`, `ruleset`, `confirm_off`; did you mean `mode`?",
+                "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `body`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `ruleset`, `confirm_off`; did you mean `mode`?",
             ),
             (br#"{"mode":"blok"}"#, "did you mean `block`?"),
             (br#"{"mode":1}"#, "mode: `1` stands where a text is expected"),
@@ -603,6 +586,148 @@ mod tests {
     }
 
     #[test]
+    fn bodies_and_thresholds_are_those_of_the_most_specific_layer() {
+        let policy = r#"{
+            "body": {"max_bytes": 1000},
+            "rules": {"thresholds": [{"rules": ["injection"], "at_least": 5}, {"rules": ["Gateway_SqlInjection"], "at_least": 7}]},
+            "routes": [
+                {"match": {"path_prefix": "/up"}, "policy": {"body": {"inspect": false}}},
+                {"match": {"path_prefix": "/up/form"}, "policy": {"body": {"inspect": "true", "max_bytes": "2000"}}},
+                {"match": {"path_prefix": "/off"}, "policy": {"mode": "off"}},
+                {"match": {"path_prefix": "/form"}, "policy": {"rules": {"thresholds": [{"rules": ["injection"], "at_least": 9}]}}}
+            ]}"#;
+        for (path, body_bytes, at_least) in [
+            ("/", 1000, 7),
+            ("/up/x", 0, 7),
+            ("/up/form", 2000, 7),
+            ("/off", 0, 7),
+            ("/form", 1000, 9),
+        ] {
+            let got = effective(policy, &place("a", path, "POST"), |policy| {
+                (policy.body_bytes(), policy.at_least(SQL))
+            });
+            assert_eq!(got, (body_bytes, Some(at_least)), "{path}");
+        }
+        let place = Place::default();
+        let got = effective("{}", &place, |policy| {
+            (policy.body_bytes(), policy.at_least(SQL))
+        });
+        assert_eq!(got, (65_535, None));
+    }
+
+    /// The error of these settings, given one rule of its kind, or nothing if they are right.
+    fn complaint(configuration: &str) -> String {
+        let other = RuleName {
+            id: "0e1f",
+            alert: "AppServices_Nmap",
+            family: "scanner",
+        };
+        let known = Known {
+            rules: vec![SQL, other],
+            counting: vec![(other, 64)],
+        };
+        let policy = Policy::read(configuration.as_bytes()).unwrap();
+        let checked = policy.check_names(&known);
+        checked
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_switches_all_off_is_refused() {
+        let sql = r#""Gateway_SqlInjection""#;
+        let cases = [
+            (
+                format!(r#"{{"rules":{{"disable":[{sql}],"enable":[{sql}]}}}}"#),
+                "both disabled and enabled",
+            ),
+            (
+                format!(r#"{{"rules":{{"disable":[{sql}]}},"exceptions":[{{"rules":[{sql}],"path":"/a"}}]}}"#),
+                "exceptions[1]: `Gateway_SqlInjection` is disabled, so nothing is left to except",
+            ),
+            (
+                format!(r#"{{"rules":{{"disable":[{sql}],"stage":[{{"rules":[{sql}]}}]}}}}"#),
+                "rules.stage[1]: `Gateway_SqlInjection` is disabled and on trial",
+            ),
+            (
+                format!(r#"{{"rules":{{"stage":[{{"rules":[{sql}]}},{{"rules":[{sql}],"until":"2026-12-01"}}]}}}}"#),
+                "rules.stage[2]: the trial of `Gateway_SqlInjection` has another end above",
+            ),
+            (
+                format!(r#"{{"exceptions":[{{"rules":[{sql}],"path":"/a","cookie":"x"}},{{"rules":[{sql}],"path":"/a"}}]}}"#),
+                "exceptions[1] is for one parameter, cookie or header, and exceptions[2] lets the rules go on the whole path",
+            ),
+            (
+                format!(r#"{{"exceptions":[{{"rules":[{sql}],"path":"/a"}},{{"rules":[{sql}],"path":"/a"}}]}}"#),
+                "exceptions[2] says what exceptions[1] says",
+            ),
+            (
+                format!(r#"{{"routes":[{{"match":{{"path_prefix":"/a"}},"policy":{{"exceptions":[{{"rules":[{sql}],"path":"/b"}}]}}}}]}}"#),
+                "routes[1]: exceptions[1] is about `/b`, which is no path that the entry matches",
+            ),
+            (
+                r#"{"rules":{"disable":["scanner","injection"]}}"#.to_owned(),
+                "it leaves no rule on for anybody",
+            ),
+            (
+                r#"{"routes":[{"match":{"host":"a"},"policy":{"rules":{"disable":["scanner","injection"]}}}]}"#.to_owned(),
+                "routes[1]: it leaves no rule on for anybody",
+            ),
+            (
+                format!(r#"{{"rules":{{"disable":["scanner"]}},"exceptions":[{{"rules":[{sql}],"path_prefix":"/"}}]}}"#),
+                "it leaves no rule on for anybody",
+            ),
+            (
+                r#"{"trusted_sources":["10.0.0.0/8","0.0.0.0/0"]}"#.to_owned(),
+                "it leaves no rule on for anybody",
+            ),
+            (
+                format!(r#"{{"rules":{{"thresholds":[{{"rules":[{sql}],"at_least":3}}]}}}}"#),
+                "rules.thresholds[1]: `Gateway_SqlInjection` names no rule that counts",
+            ),
+            (
+                r#"{"rules":{"thresholds":[{"rules":["scanner"],"at_least":65}]}}"#.to_owned(),
+                "rules.thresholds[1]: at_least: `scanner` counts no further than 64",
+            ),
+            (
+                r#"{"rules":{"disable":["942100"]}}"#.to_owned(),
+                "rules.disable: `942100` is neither the id of a rule",
+            ),
+            // Near by, and right.
+            (
+                format!(r#"{{"exceptions":[{{"rules":[{sql}],"path":"/a","cookie":"x"}},{{"rules":[{sql}],"path":"/b"}}]}}"#),
+                "",
+            ),
+            (
+                format!(r#"{{"routes":[{{"match":{{"path_prefix":"/a"}},"policy":{{"exceptions":[{{"rules":[{sql}],"path":"/a/b"}},{{"rules":[{sql}],"path_prefix":"/"}}]}}}}]}}"#),
+                "",
+            ),
+            (
+                r#"{"rules":{"disable":["scanner"]},"trusted_sources":["10.0.0.0/8"]}"#.to_owned(),
+                "",
+            ),
+            (
+                r#"{"mode":"off","confirm_off":true,"trusted_sources":["0.0.0.0/0"]}"#.to_owned(),
+                "",
+            ),
+            (
+                r#"{"rules":{"thresholds":[{"rules":["scanner"],"at_least":"64"}]}}"#.to_owned(),
+                "",
+            ),
+        ];
+        for (configuration, want) in cases {
+            let error = complaint(&configuration);
+            assert_eq!(
+                error.is_empty(),
+                want.is_empty(),
+                "{configuration}: {error}"
+            );
+            assert!(error.contains(want), "{configuration}: {error}");
+        }
+    }
+
+    #[test]
     fn the_published_schema_has_the_keys_that_are_read() {
         let schema: serde_json::Value =
             serde_json::from_str(include_str!("../../docs/policy.schema.json")).unwrap();
@@ -614,9 +739,13 @@ mod tests {
             ),
             ("/properties/routes/items", r#"{"routes":[{"?":0}]}"#),
             ("/properties/metrics", r#"{"metrics":{"?":0}}"#),
-            ("/properties/body", r#"{"body":{"?":0}}"#),
+            ("/$defs/body", r#"{"body":{"?":0}}"#),
             ("/$defs/block", r#"{"block":{"?":0}}"#),
             ("/$defs/rules", r#"{"rules":{"?":0}}"#),
+            (
+                "/$defs/rules/properties/thresholds/items",
+                r#"{"rules":{"thresholds":[{"?":0}]}}"#,
+            ),
             (
                 "/$defs/rules/properties/stage/items",
                 r#"{"rules":{"stage":[{"?":0}]}}"#,

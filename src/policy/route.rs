@@ -103,6 +103,39 @@ impl Route {
     }
 }
 
+impl Route {
+    /// The number of an exception for a path that this entry never matches, and the path.
+    pub(super) fn exception_elsewhere(&self) -> Option<(usize, &str)> {
+        let Match {
+            path, path_prefix, ..
+        } = &self.matches;
+        if path.is_empty() && path_prefix.is_empty() {
+            return None;
+        }
+        let below = |prefix: &str, path: &str| is_below(prefix.as_bytes(), path.as_bytes());
+        (1..)
+            .zip(&self.policy.exceptions)
+            .find_map(|(number, exception)| {
+                let (known, is_within): (_, bool) = match (&exception.path, &exception.path_prefix)
+                {
+                    (Some(exact), _) => (
+                        exact,
+                        path.contains(exact)
+                            || path_prefix.iter().any(|prefix| below(prefix, exact)),
+                    ),
+                    (None, Some(start)) => (
+                        start,
+                        path.iter().any(|path| below(start, path))
+                            || (path_prefix.iter())
+                                .any(|prefix| below(prefix, start) || below(start, prefix)),
+                    ),
+                    (None, None) => return None,
+                };
+                (!is_within).then_some((number, known.as_str()))
+            })
+    }
+}
+
 impl Match {
     fn read(value: &Value<'_>) -> Result<Match, PolicyError> {
         let keys = value.keys(&[

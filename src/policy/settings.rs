@@ -2,12 +2,13 @@
 //! route's metadata. A key that is left out leaves what less specific layers say as it is.
 
 use super::values::{self, Keys, Value};
-use super::{Mode, PolicyError};
+use super::{Effective, Mode, Origin, Place, PolicyError};
 use crate::address::Network;
 use crate::alert;
 use crate::catalogue::{self, Severity};
+use crate::limits;
 use crate::ruleset::RuleSet;
-use crate::ruleset::layout::RuleRecord;
+use crate::ruleset::layout::{CorrelationKind, RuleRecord};
 
 /// Settings of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Settings {
     pub block: Block,
     /// Which rules run.
     pub rules: Rules,
+    /// Which bodies are inspected.
+    pub body: Body,
     /// What single rules do not look at.
     pub exceptions: Vec<Exception>,
     /// Clients that raise nothing.
@@ -41,6 +44,15 @@ pub struct Block {
     pub headers: Option<Vec<(String, String)>>,
 }
 
+/// `body`: whether bodies of requests are inspected, and how much of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// Whether they are.
+    pub inspect: Option<bool>,
+    /// Bytes of a body that are inspected, 1 to 65,535.
+    pub max_bytes: Option<u16>,
+}
+
 /// `rules`: which run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -50,6 +62,17 @@ pub struct Rules {
     pub enable: Vec<Selector>,
     /// These raise alerts but do not block.
     pub stage: Vec<Stage>,
+    /// From which count on these correlations fire.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// Correlations that fire earlier or later than their rules say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// Which.
+    pub rules: Vec<Selector>,
+    /// The least count: of events, or of different values.
+    pub at_least: u64,
 }
 
 /// Rules that are on trial: they raise alerts and block nothing.
@@ -137,8 +160,14 @@ pub fn is_named(names: &[String], name: &[u8]) -> bool {
 
 impl Settings {
     /// The keys of a layer.
-    pub(super) const KEYS: [&'static str; 5] =
-        ["mode", "block", "rules", "exceptions", "trusted_sources"];
+    pub(super) const KEYS: [&'static str; 6] = [
+        "mode",
+        "block",
+        "rules",
+        "body",
+        "exceptions",
+        "trusted_sources",
+    ];
 
     /// Reads a layer.
     pub(super) fn read(keys: &Keys<'_>) -> Result<Settings, PolicyError> {
@@ -146,6 +175,7 @@ impl Settings {
             mode: keys.get("mode", |mode| mode.one_of(&Mode::NAMES))?,
             block: keys.or_default("block", Block::read)?,
             rules: keys.or_default("rules", Rules::read)?,
+            body: keys.or_default("body", Body::read)?,
             exceptions: keys.or_default("exceptions", |list| list.list(Exception::read))?,
             trusted_sources: keys.or_default("trusted_sources", |list| list.list(network))?,
         })
@@ -158,6 +188,7 @@ impl Settings {
             disable,
             enable,
             stage,
+            thresholds,
         } = &self.rules;
         let lists = [("rules.disable", disable), ("rules.enable", enable)];
         let staged = stage.iter().map(|stage| ("rules.stage", &stage.rules));
@@ -165,7 +196,15 @@ impl Settings {
             .exceptions
             .iter()
             .map(|exception| ("exceptions", &exception.rules));
-        for (key, selectors) in lists.into_iter().chain(staged).chain(excepted) {
+        let counted = thresholds
+            .iter()
+            .map(|threshold| ("rules.thresholds", &threshold.rules));
+        let named = lists
+            .into_iter()
+            .chain(staged)
+            .chain(counted)
+            .chain(excepted);
+        for (key, selectors) in named {
             for selector in selectors {
                 if let Some(problem) = known.problem(selector) {
                     return refuse(format!("{key}: {problem}"));
@@ -177,6 +216,14 @@ impl Settings {
                 "rules: `{}` is both disabled and enabled; take it out of one of the two",
                 both.0
             ));
+        }
+        for (number, threshold) in (1..).zip(thresholds) {
+            if let Some(problem) = known.threshold_problem(threshold) {
+                return refuse(format!("rules.thresholds[{number}]: {problem}"));
+            }
+        }
+        if let Some(problem) = self.contradiction() {
+            return refuse(problem);
         }
         for (number, exception) in self.exceptions.iter().enumerate() {
             let number = number + 1;
@@ -209,8 +256,85 @@ impl Settings {
                 ));
             }
         }
+        if known.none_is_left(self) {
+            return refuse(
+                "it leaves no rule on for anybody; if that is meant, write \"mode\": \"off\" (at the top with \"confirm_off\": true)"
+                    .to_owned(),
+            );
+        }
         self.block.check().or_else(refuse)
     }
+
+    /// Two things that this layer says of which one makes nothing of the other.
+    fn contradiction(&self) -> Option<String> {
+        let Rules { disable, stage, .. } = &self.rules;
+        let off = |selectors: &[Selector]| {
+            let mut off = selectors.iter().filter(|one| disable.contains(one));
+            off.next().map(|one| one.0.clone())
+        };
+        for (number, trial) in (1..).zip(stage) {
+            if let Some(both) = off(&trial.rules) {
+                return Some(format!(
+                    "rules.stage[{number}]: `{both}` is disabled and on trial; a rule on trial raises alerts, so take it out of `rules.disable`"
+                ));
+            }
+            let earlier = stage.iter().take(number - 1);
+            let twice = earlier.filter(|other| other.until_unix_ns != trial.until_unix_ns);
+            let twice = twice.flat_map(|other| &other.rules);
+            if let Some(both) = twice
+                .clone()
+                .find(|selector| trial.rules.contains(selector))
+            {
+                return Some(format!(
+                    "rules.stage[{number}]: the trial of `{}` has another end above; keep one",
+                    both.0
+                ));
+            }
+        }
+        for (number, exception) in (1..).zip(&self.exceptions) {
+            if let Some(both) = off(&exception.rules) {
+                return Some(format!(
+                    "exceptions[{number}]: `{both}` is disabled, so nothing is left to except; take it out of one of the two"
+                ));
+            }
+            for (other, earlier) in (1..number).zip(&self.exceptions) {
+                if earlier == exception {
+                    return Some(format!(
+                        "exceptions[{number}] says what exceptions[{other}] says; keep one"
+                    ));
+                }
+                let (wide, narrow) = match (earlier.has_target(), exception.has_target()) {
+                    (false, true) => (other, number),
+                    (true, false) => (number, other),
+                    _ => continue,
+                };
+                if earlier.rules == exception.rules
+                    && (&earlier.path, &earlier.path_prefix)
+                        == (&exception.path, &exception.path_prefix)
+                {
+                    return Some(format!(
+                        "exceptions[{narrow}] is for one parameter, cookie or header, and exceptions[{wide}] lets the rules go on the whole path; keep one"
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The rule of a correlation whose count has a threshold, and the most that it can count to.
+fn counting(rules: &RuleSet, correlation: u32) -> Option<(RuleName<'_>, u64)> {
+    let correlation = rules.correlation(correlation)?;
+    let most = match CorrelationKind::from_number(correlation.kind)? {
+        CorrelationKind::EventCount => correlation.at_most,
+        CorrelationKind::ValueCount => {
+            (correlation.at_most).min(limits::CORRELATION_ENTRIES as u64)
+        }
+        // How many of its rules matched is what such a rule is, no matter of degree.
+        CorrelationKind::Temporal | CorrelationKind::TemporalOrdered => return None,
+    };
+    let rule = rules.rule(correlation.rule)?;
+    Some((RuleName::of(rules, &rule), most))
 }
 
 fn network(value: &Value<'_>) -> Result<Network, PolicyError> {
@@ -225,11 +349,35 @@ fn selectors(value: &Value<'_>) -> Result<Vec<Selector>, PolicyError> {
 
 impl Rules {
     fn read(value: &Value<'_>) -> Result<Rules, PolicyError> {
-        let keys = value.keys(&["disable", "enable", "stage"])?;
+        let keys = value.keys(&["disable", "enable", "stage", "thresholds"])?;
         Ok(Rules {
+            thresholds: keys.or_default("thresholds", |list| list.list(Threshold::read))?,
             disable: keys.or_default("disable", selectors)?,
             enable: keys.or_default("enable", selectors)?,
             stage: keys.or_default("stage", |list| list.list(Stage::read))?,
+        })
+    }
+}
+
+impl Threshold {
+    fn read(value: &Value<'_>) -> Result<Threshold, PolicyError> {
+        let keys = value.keys(&["rules", "at_least"])?;
+        let missing = |key: &str| value.refuse(&format!("`{key}` is missing"));
+        let rules = keys.get("rules", selectors)?;
+        let at_least = keys.get("at_least", |count| count.whole(1, u16::MAX))?;
+        Ok(Threshold {
+            rules: rules.ok_or_else(|| missing("rules"))?,
+            at_least: u64::from(at_least.ok_or_else(|| missing("at_least"))?),
+        })
+    }
+}
+
+impl Body {
+    fn read(value: &Value<'_>) -> Result<Body, PolicyError> {
+        let keys = value.keys(&["inspect", "max_bytes"])?;
+        Ok(Body {
+            inspect: keys.get("inspect", Value::truth)?,
+            max_bytes: keys.get("max_bytes", |most| most.whole(1, super::BODY_BYTES))?,
         })
     }
 }
@@ -337,6 +485,8 @@ impl Block {
 pub struct Known<'r> {
     /// The rules that run.
     pub rules: Vec<RuleName<'r>>,
+    /// Those among them that count, and the most that each can count to.
+    pub counting: Vec<(RuleName<'r>, u64)>,
 }
 
 impl<'r> Known<'r> {
@@ -348,7 +498,57 @@ impl<'r> Known<'r> {
                 .filter_map(|index| rules.rule(index))
                 .map(|rule| RuleName::of(rules, &rule))
                 .collect(),
+            counting: (0..u32::try_from(rules.correlation_count()).unwrap_or(u32::MAX))
+                .filter_map(|index| counting(rules, index))
+                .collect(),
         }
+    }
+
+    /// Whether these settings by themselves, on top of nothing, let every request pass unseen without saying that it is meant.
+    fn none_is_left(&self, settings: &Settings) -> bool {
+        if self.rules.is_empty() || settings.mode == Some(Mode::Off) {
+            return false;
+        }
+        if settings.trusted_sources.iter().any(Network::holds_all) {
+            return true;
+        }
+        let nowhere = Place::default();
+        let alone = Effective::new(vec![(Origin::Gateway, settings)], &nowhere, 0);
+        let is_excepted = |rule: RuleName<'_>| {
+            settings.exceptions.iter().any(|exception| {
+                let everywhere = exception.path_prefix.as_deref() == Some("/");
+                let names_it = exception
+                    .rules
+                    .iter()
+                    .any(|selector| selector.names(rule).is_some());
+                everywhere && !exception.has_target() && names_it
+            })
+        };
+        !(self.rules.iter()).any(|rule| alone.allows(*rule) && !is_excepted(*rule))
+    }
+
+    /// What is wrong with this threshold, whose selectors are known.
+    fn threshold_problem(&self, threshold: &Threshold) -> Option<String> {
+        if threshold.rules.is_empty() {
+            return Some("it names no rules; write \"rules\": [\"…\"]".to_owned());
+        }
+        for selector in &threshold.rules {
+            let named = self.counting.iter();
+            let mut named = named.filter(|(rule, _)| selector.names(*rule).is_some());
+            let Some((_, most)) = named.clone().next() else {
+                return Some(format!(
+                    "`{}` names no rule that counts; `portcullis rules list` shows those of kind event_count and value_count",
+                    selector.0
+                ));
+            };
+            if named.all(|(_, most)| *most < threshold.at_least) {
+                return Some(format!(
+                    "at_least: `{}` counts no further than {most}",
+                    selector.0
+                ));
+            }
+        }
+        None
     }
 
     /// What is wrong with this selector.

@@ -52,7 +52,15 @@ struct HttpFilter {
 /// Memory: [`WAITING`] heads; when there are more, the body of the oldest is not inspected, and counted as such.
 #[derive(Default)]
 struct Waiting {
-    heads: VecDeque<(u32, Vec<u8>)>,
+    heads: VecDeque<Head>,
+}
+
+/// A request whose body is still coming.
+struct Head {
+    stream: u32,
+    /// Bytes of its body that are inspected.
+    most: usize,
+    block: Vec<u8>,
 }
 
 /// Bodies that come in at the same time in one worker. A head is what Envoy accepts, 60 KiB at most by default.
@@ -60,17 +68,21 @@ const WAITING: usize = 256;
 
 impl Waiting {
     /// Keeps a head. Returns whether another one had to make room.
-    fn add(&mut self, stream: u32, head: &[u8]) -> bool {
+    fn add(&mut self, stream: u32, most: usize, block: &[u8]) -> bool {
         let is_full = self.heads.len() >= WAITING;
         if is_full {
             self.heads.pop_front();
         }
-        self.heads.push_back((stream, head.to_vec()));
+        self.heads.push_back(Head {
+            stream,
+            most,
+            block: block.to_vec(),
+        });
         is_full
     }
 
     fn position(&self, stream: u32) -> Option<usize> {
-        self.heads.iter().position(|(known, _)| *known == stream)
+        self.heads.iter().position(|head| head.stream == stream)
     }
 }
 
@@ -125,10 +137,14 @@ impl Plugin for HttpFilter {
                 return Flow::Stop;
             }
         }
-        if !is_end && policy.body_bytes > 0 {
+        if !is_end {
+            // What a route says of bodies is looked up for requests that have one.
             let is_lost = match body::is_inspected(headers) {
-                true => waiting.add(stream, block),
-                false => true,
+                true => match reporter.body_bytes(host, policy, inspector.rules(), headers) {
+                    0 => false,
+                    most => waiting.add(stream, most, block),
+                },
+                false => policy.gateway.body.inspect != Some(false),
             };
             if is_lost {
                 reporter.uninspected_body(host);
@@ -146,15 +162,15 @@ impl Plugin for HttpFilter {
         let Some(at) = waiting.position(stream) else {
             return Flow::Continue;
         };
-        let Some(instance) = instance_of(host, instances) else {
-            return Flow::Continue;
-        };
-        let most = instance.policy.body_bytes;
+        let most = waiting.heads.get(at).map_or(0, |head| head.most);
         // The gateway keeps what there is and asks again when there is more.
         if !is_end && bytes < most {
             return Flow::Stop;
         }
-        let Some((_, block)) = waiting.heads.remove(at) else {
+        let Some(Head { block, .. }) = waiting.heads.remove(at) else {
+            return Flow::Continue;
+        };
+        let Some(instance) = instance_of(host, instances) else {
             return Flow::Continue;
         };
         let head = Headers::Block(&block);

@@ -17,6 +17,10 @@ use crate::HostFacts;
 /// gRPC's PERMISSION_DENIED, with which a blocked gRPC request is answered.
 const GRPC_PERMISSION_DENIED: i32 = 7;
 
+/// The names of a request's route and virtual host.
+const ROUTE_NAME: &str = "xds\0route_name";
+const VIRTUAL_HOST_NAME: &str = "xds\0virtual_host_name";
+
 /// Where a route and a virtual host keep their settings, and where Envoy Gateway puts what stands in an
 /// annotation `gateway.envoyproxy.io/portcullis` of the HTTPRoute.
 const ROUTE_METADATA: &str = "xds\0route_metadata\0filter_metadata\0portcullis";
@@ -64,15 +68,13 @@ impl Reporter {
         };
         let context = Context {
             source: text("source\0address"),
-            route: text("xds\0route_name"),
+            route: text(ROUTE_NAME),
             time_unix_ns: host.time_unix_ns(),
             truncated,
         };
         let place = Place {
             route: context.route.unwrap_or_default().to_owned(),
-            virtual_host: text("xds\0virtual_host_name")
-                .unwrap_or_default()
-                .to_owned(),
+            virtual_host: text(VIRTUAL_HOST_NAME).unwrap_or_default().to_owned(),
             ..Place::of(headers)
         };
         let live = self.live(host, inspector.rules());
@@ -100,7 +102,7 @@ impl Reporter {
         let worst = blocking.unwrap_or(first);
         show_in_access_log(host, worst);
         match blocking {
-            Some(alert) => block(host, effective.answer(), alert),
+            Some(alert) => block(host, effective.answer(), headers, alert),
             None => Flow::Continue,
         }
     }
@@ -108,6 +110,25 @@ impl Reporter {
     /// Counts a body that is not looked into.
     pub fn uninspected_body(&mut self, host: &Host) {
         self.count(host, "portcullis.uninspected_bodies".to_owned());
+    }
+
+    /// Bytes of this request's body that are to be inspected; 0 for none. Asks the host, so it is for requests with
+    /// a body only.
+    pub fn body_bytes(
+        &mut self,
+        host: &Host,
+        policy: &Policy,
+        rules: &RuleSet,
+        headers: Headers<'_>,
+    ) -> usize {
+        let mut place = Place::of(headers);
+        if policy.asks_for_names() {
+            let text = |path| String::from_utf8_lossy(host.property(path).unwrap_or_default());
+            place.route = text(ROUTE_NAME).into_owned();
+            place.virtual_host = text(VIRTUAL_HOST_NAME).into_owned();
+        }
+        let live = self.live(host, rules);
+        policy.effective(&place, &live, 0).body_bytes()
     }
 
     /// What the gateway's route table says about this request.
@@ -218,37 +239,22 @@ fn show_in_access_log(host: &Host, alert: &Alert) {
     }
 }
 
-fn block(host: &Host, answer: Answer<'_>, alert: &Alert) -> Flow {
+fn block(host: &Host, answer: Answer<'_>, request: Headers<'_>, alert: &Alert) -> Flow {
     let properties = &alert.extended_properties;
     let details = format!(
         "portcullis_blocked{{alert={} rule={}}}",
         alert.alert_type, properties.rule_id
     );
-    let id = &properties.request_id;
-    let (body, content_type) = match answer.body {
-        // In a page the id must not become markup.
-        Some(body) => (
-            body.replace("{request_id}", &printable_id(id)),
-            "text/html; charset=utf-8",
-        ),
-        None => {
-            let body = serde_json::json!({"error": "request blocked", "request_id": id});
-            (body.to_string(), "application/json")
-        }
-    };
-    let mut headers = vec![
-        ("content-type", answer.content_type.unwrap_or(content_type)),
-        ("cache-control", "no-store"),
-    ];
-    for (name, value) in answer.headers.into_iter().flatten() {
-        headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        headers.push((name, value));
-    }
+    let refusal = answer.refusal(request, &properties.request_id);
+    let headers = refusal.headers.iter();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     match host.respond(
-        answer.status,
+        refusal.status,
         &details,
         &headers,
-        body.as_bytes(),
+        refusal.body.as_bytes(),
         GRPC_PERMISSION_DENIED,
     ) {
         Ok(()) => Flow::Stop,
@@ -261,10 +267,4 @@ fn block(host: &Host, answer: Answer<'_>, alert: &Alert) -> Flow {
             Flow::Continue
         }
     }
-}
-
-/// A request's id without what could be markup: a client may send one of its own.
-fn printable_id(id: &str) -> String {
-    let is_plain = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
-    id.chars().filter(is_plain).collect()
 }

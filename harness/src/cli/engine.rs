@@ -281,7 +281,14 @@ impl Native {
             is_blocked = self.report(record, found, truncated, alerts);
         }
         let content = record.body().unwrap_or_default();
-        let kept = content.get(..self.policy.body_bytes).unwrap_or(content);
+        let body_bytes = match content.is_empty() {
+            true => 0,
+            false => {
+                let (place, live) = (Place::of(head), Live::default());
+                self.policy.effective(&place, &live, 0).body_bytes()
+            }
+        };
+        let kept = content.get(..body_bytes).unwrap_or(content);
         if !is_blocked
             && !kept.is_empty()
             && let Some(request) = body::Request::new(head, kept)

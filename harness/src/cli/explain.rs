@@ -23,7 +23,7 @@ use portcullis::structure::Structure;
 
 use super::engine::{RecordFacts, header_pairs, load, time_unix_ns};
 use crate::capture::{Format, Reader, Record};
-use crate::report::{Colour, Style, printable, printable_bytes, request_text};
+use crate::report::{Colour, Style, grouped, printable, printable_bytes, request_text};
 
 /// Bytes of one text that are shown.
 const SHOWN_BYTES: usize = 300;
@@ -81,6 +81,12 @@ pub struct Args {
     /// Settings in the route's metadata, a JSON text
     #[arg(long, value_name = "JSON")]
     route_metadata: Option<String>,
+    /// Settings in the virtual host's metadata, likewise
+    #[arg(long, value_name = "JSON")]
+    virtual_host_metadata: Option<String>,
+    /// Settings in an annotation of the HTTPRoute, likewise
+    #[arg(long, value_name = "JSON")]
+    annotation: Option<String>,
     /// Show candidates that did not match as well, with all that was asked
     #[arg(long)]
     all: bool,
@@ -137,15 +143,19 @@ impl Args {
         inspector: &mut Inspector,
         out: &mut impl Write,
     ) -> Result<()> {
-        let metadata = self.route_metadata.as_ref().map(|text| {
-            let settings = live::read(text.as_bytes(), inspector.rules());
-            settings
-                .map(Rc::new)
-                .map_err(|error| anyhow!("--route-metadata: {error}"))
-        });
+        let settings = |option: &str, text: &Option<String>| {
+            let read = text.as_ref().map(|text| {
+                let settings = live::read(text.as_bytes(), inspector.rules());
+                settings
+                    .map(Rc::new)
+                    .map_err(|error| anyhow!("--{option}: {error}"))
+            });
+            read.transpose()
+        };
         let live = Live {
-            route: metadata.transpose()?,
-            ..Live::default()
+            annotation: settings("annotation", &self.annotation)?,
+            virtual_host: settings("virtual-host-metadata", &self.virtual_host_metadata)?,
+            route: settings("route-metadata", &self.route_metadata)?,
         };
         let pairs = header_pairs(record);
         let headers = Headers::Pairs(&pairs);
@@ -171,6 +181,11 @@ impl Args {
             effective.min_confidence(),
             answer.status
         )?;
+        let bodies = match effective.body_bytes() {
+            0 => "not inspected".to_owned(),
+            most => format!("the first {} bytes", grouped(most as u64)),
+        };
+        writeln!(out, "  {:<16} {bodies}", "bodies")?;
         // What was explained above.
         let detections = inspector.detections().to_vec();
         let found = Found {
@@ -257,7 +272,9 @@ pub fn run(args: &Args) -> Result<bool> {
     let tells_policy = args.config.is_some()
         || args.route.is_some()
         || args.virtual_host.is_some()
-        || args.route_metadata.is_some();
+        || args.route_metadata.is_some()
+        || args.virtual_host_metadata.is_some()
+        || args.annotation.is_some();
     if tells_policy {
         args.write_policy(style, &record, &policy, &mut inspector, &mut out)?;
     }
