@@ -110,7 +110,7 @@ fn a_body_in_pieces_is_held_until_it_is_known() {
     let gateway = Gateway::with(BLOCK);
     let mut stream = TcpStream::connect(gateway.address()).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     let request = post(
         "application/x-www-form-urlencoded",
@@ -153,7 +153,7 @@ fn a_body_over_the_limit_passes_and_is_counted() {
         let request = post("application/x-www-form-urlencoded", body.as_bytes());
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         // Envoy may answer before it has read all.
         let _ = stream.write_all(&request);

@@ -50,7 +50,7 @@ impl Answer {
 /// Sends one request and waits for the end of its stream.
 pub fn send(server: SocketAddr, fields: &[(&[u8], &[u8])], body: Option<&[u8]>) -> Result<Answer> {
     let mut stream = TcpStream::connect(server)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     frame(&mut request, SETTINGS, 0, 0, &[]);
     let mut block = Vec::new();

@@ -104,7 +104,7 @@ impl Gateway {
         let canary = self.canaries.replace(self.canaries.get() + 1);
         let target = format!("/This_Will_Generate_ASC_Alert/{canary}");
         self.get(&target, "");
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut alerts = Vec::new();
         loop {
             let wait = deadline.saturating_duration_since(Instant::now());
@@ -137,7 +137,7 @@ impl Gateway {
 
     /// The access log's entry for this path, once Envoy has written it.
     pub fn access_log_entry(&self, path: &str) -> serde_json::Value {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let file = self.envoy.borrow().access_log.clone();
         while Instant::now() < deadline {
             let text = std::fs::read_to_string(&file).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 /// How long connecting and each read or write may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most bytes of a response that are kept; what follows is not read.
 const RESPONSE_BYTES: usize = 1 << 20;

@@ -22,7 +22,7 @@ const EXAMPLE: &str = include_str!("../../../envoy/envoy.yaml");
 
 /// How long Envoy may take to be ready. It compiles the module first, which takes well under a second
 /// on an idle machine.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// An Envoy configuration in the making: the example with edits.
 #[derive(Clone, Debug)]

@@ -25,7 +25,7 @@ use traffic::{Group, Request};
 use crate::report::{Alert, Colour, Style, Summary, printable};
 
 /// How long an expected alert may take to appear in the log after the response.
-const ALERT_WITHIN: Duration = Duration::from_secs(1);
+const ALERT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the log must be silent after a response until the next request is sent. The filter logs
 /// before Envoy answers, so this only has to cover the way through a pipe.
@@ -37,7 +37,7 @@ pub struct Args {
     /// End after the traffic; fail if an expected alert is missing or a benign request raised one
     #[arg(long)]
     pub once: bool,
-    /// Port of 127.0.0.1 that Envoy listens on
+    /// Port of 127.0.0.1 that Envoy listens on; 0 for any free one
     #[arg(long, value_name = "PORT", default_value_t = 10000)]
     pub port: u16,
     /// The Envoy to start, 1.40 or later
@@ -65,8 +65,12 @@ pub fn run(args: &Args) -> Result<bool> {
         );
     }
     let groups = traffic::groups()?;
+    let place = match port {
+        0 => "a free port of 127.0.0.1".to_owned(),
+        _ => format!("127.0.0.1:{port}"),
+    };
     print(format_args!(
-        "starting Envoy on 127.0.0.1:{port} with {}",
+        "starting Envoy on {place} with {}",
         args.wasm.display()
     ))?;
     let upstream = upstream::start()?;
