@@ -7,11 +7,12 @@
     reason = "tests"
 )]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use portcullis_tests::{BROWSER, Gateway};
+use portcullis_harness::demo::envoy::Config;
+use portcullis_tests::{BROWSER, Gateway, http2, wasm};
 
 const BLOCK: &str =
     r#"{"mode": "block", "block": {"min_severity": "Medium", "min_confidence": 60}}"#;
@@ -193,5 +194,275 @@ fn bodies_may_be_left_alone() {
         b"x=1%27+UNION+SELECT+password+FROM+users--+-",
     );
     assert_eq!(gateway.send(&other).status, 403);
+    gateway.assert_alive();
+}
+
+/// Behind a body with trailers no piece of the body says that it was the last.
+#[test]
+fn trailers_end_a_body_as_well() {
+    let gateway = Gateway::with(BLOCK);
+    let attack = &b"id=1%27+UNION+SELECT+password+FROM+users--+-"[..];
+    for (body, is_refused) in [
+        (Some(attack), true),
+        (Some(&b"id=1"[..]), false),
+        (None, false),
+    ] {
+        let fields = fields("/login", "application/x-www-form-urlencoded");
+        let mut stream = http2::Stream::open(gateway.address(), &fields, false).unwrap();
+        if let Some(body) = body {
+            stream.data(body, false).unwrap();
+        }
+        stream.trailers(&[(b"x-checksum", b"1")]).unwrap();
+        let answer = stream.answer().unwrap();
+        let status = if is_refused { "403" } else { "200" };
+        assert_eq!(answer.field(":status"), Some(status), "{body:?}");
+    }
+    assert_eq!(gateway.alert_types(), ["Gateway_SqlInjection"]);
+    gateway.assert_alive();
+}
+
+/// The head of a `POST` over HTTP/2.
+fn fields<'a>(target: &'a str, content_type: &'a str) -> [(&'a [u8], &'a [u8]); 6] {
+    [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"shop.example"),
+        (b":path", target.as_bytes()),
+        (b"content-type", content_type.as_bytes()),
+        (b"user-agent", BROWSER.as_bytes()),
+    ]
+}
+
+/// An upstream with one request a connection that answers as its path says, before it has read more than that needs:
+///
+/// | path | answer |
+/// |---|---|
+/// | `/early` | 200 at once, without reading the body |
+/// | `/echo` | each piece of the body as it comes |
+/// | `/upgrade` | 101, and from then on each piece as it comes |
+/// | `/count` | how many bytes of body there were |
+fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A connection that breaks shows in what the client gets.
+            std::thread::spawn(move || answer(&stream).ok());
+        }
+    });
+    address
+}
+
+fn answer(stream: &TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    let has_length = head.contains("content-length:");
+    match path.as_str() {
+        "/early" => {
+            writer.write_all(
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nearly",
+            )?;
+            // Envoy closes the connection, with the rest of the request on it.
+            let _ = std::io::copy(&mut reader, &mut std::io::sink());
+        }
+        "/upgrade" => {
+            writer.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            )?;
+            loop {
+                let piece = reader.fill_buf()?.to_vec();
+                if piece.is_empty() {
+                    return Ok(());
+                }
+                writer.write_all(&piece)?;
+                reader.consume(piece.len());
+            }
+        }
+        "/echo" => {
+            writer.write_all(
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n",
+            )?;
+            while let Some(piece) = chunk(&mut reader)? {
+                writer.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
+                writer.write_all(&[&piece[..], b"\r\n"].concat())?;
+            }
+            writer.write_all(b"0\r\n\r\n")?;
+        }
+        _ => {
+            let mut count = 0;
+            if has_length {
+                let length = head.split("content-length: ").nth(1).unwrap_or_default();
+                let length = length.split('\r').next().unwrap_or_default();
+                let body = &mut reader.take(length.parse().unwrap_or(0));
+                count = std::io::copy(body, &mut std::io::sink())?;
+            } else {
+                while let Some(piece) = chunk(&mut reader)? {
+                    count += piece.len() as u64;
+                }
+            }
+            let count = count.to_string();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                count.len()
+            );
+            writer.write_all([head, count].concat().as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// The next chunk of a chunked body; none at its end.
+fn chunk(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let length = usize::from_str_radix(line.trim(), 16).unwrap_or(0);
+    let mut piece = vec![0; length + 2];
+    reader.read_exact(&mut piece)?;
+    piece.truncate(length);
+    Ok((length > 0).then_some(piece))
+}
+
+fn before(upstream: SocketAddr, edit: impl FnOnce(Config) -> anyhow::Result<Config>) -> Gateway {
+    Gateway::start(|_| edit(Config::new(&wasm(), upstream)?.plugin(BLOCK)?)).unwrap()
+}
+
+fn connected(gateway: &Gateway) -> TcpStream {
+    let stream = TcpStream::connect(gateway.address()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    stream
+}
+
+/// What comes until the connection ends, or is reset behind the answer.
+fn rest_of(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What streams, or is no body, is not held back: the other side sees each piece before the next one is sent.
+#[test]
+fn streams_and_tunnels_pass_untouched() {
+    let upstream = upstream();
+    let gateway = before(upstream, |config| {
+        let manager = "          use_remote_address: true\n";
+        let websocket =
+            format!("{manager}          upgrade_configs: [{{upgrade_type: websocket}}]\n");
+        config.edit(manager, &websocket)
+    });
+
+    let grpc = fields("/echo", "application/grpc");
+    let mut stream = http2::Stream::open(gateway.address(), &grpc, false).unwrap();
+    let (first, second) = (b"\0\0\0\0\x05hello", b"\0\0\0\0\x06' or 1");
+    stream.data(first, false).unwrap();
+    assert_eq!(stream.body(first.len()).unwrap(), first);
+    stream.data(second, true).unwrap();
+    let all = [&first[..], second].concat();
+    assert_eq!(stream.body(all.len()).unwrap(), all);
+    assert_eq!(stream.answer().unwrap().field(":status"), Some("200"));
+
+    let mut stream = connected(&gateway);
+    let upgrade = format!(
+        "GET /upgrade HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: {BROWSER}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Content-Type: application/json\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(upgrade.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+    }
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    for piece in [
+        &b"{\"q\": \"1' UNION SELECT a FROM b-- -\"}"[..],
+        b"\x81\x05hello",
+    ] {
+        stream.write_all(piece).unwrap();
+        let mut echo = vec![0; piece.len()];
+        reader.read_exact(&mut echo).unwrap();
+        assert_eq!(echo, piece);
+    }
+    drop((stream, reader));
+    assert!(gateway.alerts().is_empty());
+    gateway.assert_alive();
+}
+
+/// Uploads arrive whole, however long and in whatever pieces.
+#[test]
+fn long_uploads_arrive_whole() {
+    const BYTES: usize = 10 << 20;
+    let gateway = before(upstream(), Ok);
+    let body = vec![b'x'; BYTES];
+    for content_type in [
+        "multipart/form-data; boundary=X",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+    ] {
+        for is_chunked in [false, true] {
+            let framing = match is_chunked {
+                true => "Transfer-Encoding: chunked\r\n".to_owned(),
+                false => format!("Content-Length: {BYTES}\r\n"),
+            };
+            let head = head(&format!("Content-Type: {content_type}\r\n{framing}"));
+            let head = head.replacen("/form", "/count", 1);
+            let mut stream = connected(&gateway);
+            stream.write_all(head.as_bytes()).unwrap();
+            for piece in body.chunks(100_000) {
+                if is_chunked {
+                    let length = format!("{:x}\r\n", piece.len());
+                    stream.write_all(length.as_bytes()).unwrap();
+                }
+                stream.write_all(piece).unwrap();
+                if is_chunked {
+                    stream.write_all(b"\r\n").unwrap();
+                }
+            }
+            if is_chunked {
+                stream.write_all(b"0\r\n\r\n").unwrap();
+            }
+            let answer = rest_of(stream);
+            assert!(
+                answer.starts_with("HTTP/1.1 200"),
+                "{content_type} {is_chunked}: {answer}"
+            );
+            assert!(
+                answer.ends_with(&BYTES.to_string()),
+                "{content_type}: {answer}"
+            );
+        }
+    }
+    assert!(gateway.alerts().is_empty());
+    gateway.assert_alive();
+}
+
+/// An upstream may answer before it has read the body. A body that is held back does not lose that answer, and a
+/// client that does not wait for it leaves nothing behind.
+#[test]
+fn an_early_answer_is_not_lost() {
+    let gateway = before(upstream(), Ok);
+    let kind = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for (body, length) in [("id=1", 4), ("id=", 100_000)] {
+        let head = head(&format!("{kind}Content-Length: {length}\r\n"));
+        let mut stream = connected(&gateway);
+        stream
+            .write_all(
+                [&head.replacen("/form", "/early", 1), body]
+                    .concat()
+                    .as_bytes(),
+            )
+            .unwrap();
+        let answer = rest_of(stream);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{length}: {answer}");
+        assert!(answer.ends_with("early"), "{length}: {answer}");
+    }
+    assert!(gateway.alerts().is_empty());
     gateway.assert_alive();
 }

@@ -47,12 +47,145 @@ impl Answer {
     }
 }
 
+/// Header fields, or trailers.
+pub type Fields<'a> = &'a [(&'a [u8], &'a [u8])];
+
 /// Sends one request and waits for the end of its stream.
-pub fn send(server: SocketAddr, fields: &[(&[u8], &[u8])], body: Option<&[u8]>) -> Result<Answer> {
-    let mut stream = TcpStream::connect(server)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    frame(&mut request, SETTINGS, 0, 0, &[]);
+pub fn send(server: SocketAddr, fields: Fields<'_>, body: Option<&[u8]>) -> Result<Answer> {
+    let mut stream = Stream::open(server, fields, body.is_none())?;
+    if let Some(body) = body {
+        stream.data(body, true)?;
+    }
+    stream.answer()
+}
+
+/// A request whose body is sent piece by piece, on a connection of its own.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+    decoder: Decoder<'static>,
+    /// A block of header fields that is not complete yet.
+    block: Vec<u8>,
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// The stream ends with this block.
+    ends_with_block: bool,
+    is_complete: bool,
+}
+
+impl Stream {
+    /// Sends the head of a request.
+    pub fn open(server: SocketAddr, fields: Fields<'_>, is_last: bool) -> Result<Stream> {
+        let mut tcp = TcpStream::connect(server)?;
+        tcp.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        frame(&mut request, SETTINGS, 0, 0, &[]);
+        headers(&mut request, fields, is_last);
+        tcp.write_all(&request)?;
+        Ok(Stream {
+            tcp,
+            decoder: Decoder::default(),
+            block: Vec::new(),
+            fields: Vec::new(),
+            body: Vec::new(),
+            ends_with_block: false,
+            is_complete: false,
+        })
+    }
+
+    /// Sends a piece of the body.
+    pub fn data(&mut self, piece: &[u8], is_last: bool) -> Result<()> {
+        let mut out = Vec::new();
+        frame(
+            &mut out,
+            DATA,
+            if is_last { END_STREAM } else { 0 },
+            1,
+            piece,
+        );
+        Ok(self.tcp.write_all(&out)?)
+    }
+
+    /// Sends trailers, which end the request.
+    pub fn trailers(&mut self, fields: Fields<'_>) -> Result<()> {
+        let mut out = Vec::new();
+        headers(&mut out, fields, true);
+        Ok(self.tcp.write_all(&out)?)
+    }
+
+    /// Waits until so many bytes of the answer's body are there, or it ends.
+    pub fn body(&mut self, bytes: usize) -> Result<&[u8]> {
+        while self.body.len() < bytes && !self.is_complete {
+            if let Some(code) = self.read_frame()? {
+                bail!("refused with code {code}");
+            }
+        }
+        Ok(&self.body)
+    }
+
+    /// Waits for the end of the answer.
+    pub fn answer(mut self) -> Result<Answer> {
+        while !self.is_complete {
+            if let Some(code) = self.read_frame()? {
+                return Ok(Answer::Refused(code));
+            }
+        }
+        Ok(Answer::Response {
+            fields: self.fields,
+            body: self.body,
+        })
+    }
+
+    /// Reads a frame. Returns the code with which the server refuses the request, if it does.
+    fn read_frame(&mut self) -> Result<Option<u32>> {
+        let mut head = [0; 9];
+        if self.tcp.read_exact(&mut head).is_err() {
+            return Ok(Some(0));
+        }
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let mut payload = vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)];
+        self.tcp.read_exact(&mut payload)?;
+        let code = |at: usize| {
+            payload
+                .get(at..at + 4)
+                .and_then(|code| code.try_into().ok())
+                .map(u32::from_be_bytes)
+        };
+        match (kind, u32::from_be_bytes(id)) {
+            (SETTINGS, _) if flags & ACK == 0 => {
+                let mut ack = Vec::new();
+                frame(&mut ack, SETTINGS, ACK, 0, &[]);
+                self.tcp.write_all(&ack)?;
+            }
+            (GOAWAY, _) => return code(4).context("a GOAWAY without a code").map(Some),
+            (RST_STREAM, 1) => return code(0).context("a reset without a code").map(Some),
+            (DATA, 1) => {
+                self.body.extend_from_slice(&payload);
+                self.is_complete |= flags & END_STREAM != 0;
+            }
+            (HEADERS | CONTINUATION, 1) => {
+                self.block.extend_from_slice(&payload);
+                if flags & END_HEADERS != 0 {
+                    let mut decoded = Vec::new();
+                    let mut block = std::mem::take(&mut self.block);
+                    if self.decoder.decode(&mut block, &mut decoded).is_err() {
+                        bail!("the server's header block does not decode");
+                    }
+                    let string = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                    let decoded = decoded.into_iter();
+                    self.fields
+                        .extend(decoded.map(|(name, value, _)| (string(name), string(value))));
+                }
+                self.ends_with_block |= kind == HEADERS && flags & END_STREAM != 0;
+                self.is_complete |= self.ends_with_block && self.block.is_empty();
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+}
+
+fn headers(request: &mut Vec<u8>, fields: Fields<'_>, is_last: bool) {
     let mut block = Vec::new();
     for (name, value) in fields {
         // A literal field, its name literal as well, not to be indexed, no Huffman code.
@@ -60,7 +193,7 @@ pub fn send(server: SocketAddr, fields: &[(&[u8], &[u8])], body: Option<&[u8]>) 
         text(&mut block, name);
         text(&mut block, value);
     }
-    let end_stream = if body.is_none() { END_STREAM } else { 0 };
+    let end_stream = if is_last { END_STREAM } else { 0 };
     let pieces: Vec<&[u8]> = block.chunks(FRAME_BYTES).collect();
     for (i, piece) in pieces.iter().enumerate() {
         let end_headers = if i + 1 == pieces.len() {
@@ -73,74 +206,7 @@ pub fn send(server: SocketAddr, fields: &[(&[u8], &[u8])], body: Option<&[u8]>) 
         } else {
             (CONTINUATION, 0)
         };
-        frame(&mut request, kind, flags | end_headers, 1, piece);
-    }
-    if let Some(body) = body {
-        frame(&mut request, DATA, END_STREAM, 1, body);
-    }
-    stream.write_all(&request)?;
-    read_answer(&mut stream)
-}
-
-fn read_answer(stream: &mut TcpStream) -> Result<Answer> {
-    let mut decoder = Decoder::default();
-    let (mut block, mut fields, mut body) = (Vec::new(), Vec::new(), Vec::new());
-    let mut is_last = false;
-    loop {
-        let mut head = [0; 9];
-        if stream.read_exact(&mut head).is_err() {
-            return Ok(Answer::Refused(0));
-        }
-        let [a, b, c, kind, flags, id @ ..] = head;
-        let mut payload = vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)];
-        stream.read_exact(&mut payload)?;
-        let code = |at: usize| {
-            payload
-                .get(at..at + 4)
-                .and_then(|code| code.try_into().ok())
-                .map(u32::from_be_bytes)
-        };
-        match (kind, u32::from_be_bytes(id)) {
-            (SETTINGS, _) if flags & ACK == 0 => {
-                let mut ack = Vec::new();
-                frame(&mut ack, SETTINGS, ACK, 0, &[]);
-                stream.write_all(&ack)?;
-            }
-            (GOAWAY, _) => return Ok(Answer::Refused(code(4).context("a GOAWAY without a code")?)),
-            (RST_STREAM, 1) => {
-                return Ok(Answer::Refused(code(0).context("a reset without a code")?));
-            }
-            (DATA, 1) => {
-                body.extend_from_slice(&payload);
-                is_last |= flags & END_STREAM != 0;
-            }
-            (HEADERS | CONTINUATION, 1) => {
-                is_last |= kind == HEADERS && flags & END_STREAM != 0;
-                block.extend_from_slice(&payload);
-                if flags & END_HEADERS != 0 {
-                    let mut decoded = Vec::new();
-                    if decoder
-                        .decode(&mut std::mem::take(&mut block), &mut decoded)
-                        .is_err()
-                    {
-                        bail!("the server's header block does not decode");
-                    }
-                    let string = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-                    fields.extend(
-                        decoded
-                            .into_iter()
-                            .map(|(name, value, _)| (string(name), string(value))),
-                    );
-                    if !is_last {
-                        continue;
-                    }
-                }
-            }
-            _ => continue,
-        }
-        if is_last && block.is_empty() {
-            return Ok(Answer::Response { fields, body });
-        }
+        frame(request, kind, flags | end_headers, 1, piece);
     }
 }
 

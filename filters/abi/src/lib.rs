@@ -30,6 +30,12 @@ pub trait Plugin: Default {
     fn request_body(&mut self, _host: &Host, _stream: u32, _bytes: usize, _is_end: bool) -> Flow {
         Flow::Continue
     }
+
+    /// Trailers came: the body, of which no piece was said to be the last, is complete. Called only for plugins that are
+    /// exported with `body`, and only for requests with trailers.
+    fn request_trailers(&mut self, _host: &Host, _stream: u32) -> Flow {
+        Flow::Continue
+    }
 }
 
 /// What becomes of a request.
@@ -66,6 +72,16 @@ macro_rules! export {
         extern "C" fn proxy_on_request_body(context: u32, bytes: usize, end: u32) -> u32 {
             with_plugin(0, |plugin, host| {
                 match $crate::Plugin::request_body(plugin, host, context, bytes, end != 0) {
+                    $crate::Flow::Continue => 0,
+                    $crate::Flow::Stop => 1,
+                }
+            })
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_request_trailers(context: u32, _trailers: usize) -> u32 {
+            with_plugin(0, |plugin, host| {
+                match $crate::Plugin::request_trailers(plugin, host, context) {
                     $crate::Flow::Continue => 0,
                     $crate::Flow::Stop => 1,
                 }

@@ -154,25 +154,47 @@ impl Plugin for HttpFilter {
     }
 
     fn request_body(&mut self, host: &Host, stream: u32, bytes: usize, is_end: bool) -> Flow {
+        let Some(at) = self.waiting.position(stream) else {
+            return Flow::Continue;
+        };
+        let most = self.waiting.heads.get(at).map_or(0, |head| head.most);
+        // The gateway keeps what there is and asks again when there is more.
+        if !is_end && bytes < most {
+            return Flow::Stop;
+        }
+        self.inspect_body(host, at, !is_end || bytes > most)
+    }
+
+    fn request_trailers(&mut self, host: &Host, stream: u32) -> Flow {
+        // Of a body that went on to the upstream before, nothing is waiting.
+        match self.waiting.position(stream) {
+            Some(at) => self.inspect_body(host, at, false),
+            None => Flow::Continue,
+        }
+    }
+}
+
+impl HttpFilter {
+    /// Inspects the body that the host holds back, of the request whose head is at this place. `is_cut` says that there is
+    /// more of it than is inspected.
+    fn inspect_body(&mut self, host: &Host, at: usize, is_cut: bool) -> Flow {
         let HttpFilter {
             instances,
             reporter,
             waiting,
         } = self;
-        let Some(at) = waiting.position(stream) else {
-            return Flow::Continue;
-        };
-        let most = waiting.heads.get(at).map_or(0, |head| head.most);
-        // The gateway keeps what there is and asks again when there is more.
-        if !is_end && bytes < most {
-            return Flow::Stop;
-        }
-        let Some(Head { block, .. }) = waiting.heads.remove(at) else {
+        let Some(Head { most, block, .. }) = waiting.heads.remove(at) else {
             return Flow::Continue;
         };
         let Some(instance) = instance_of(host, instances) else {
             return Flow::Continue;
         };
+        let Instance {
+            inspector,
+            policy,
+            correlator,
+            ..
+        } = instance;
         let head = Headers::Block(&block);
         let request = host
             .request_body(most)
@@ -184,14 +206,8 @@ impl Plugin for HttpFilter {
         };
         let pairs = request.pairs();
         let content = Headers::Pairs(&pairs);
-        let Instance {
-            inspector,
-            policy,
-            correlator,
-            ..
-        } = instance;
         let inspection = inspector.body(head, content, &HostFacts(host));
-        let truncated = inspection.truncated || !is_end || bytes > most;
+        let truncated = inspection.truncated || is_cut;
         let detections = inspection.detections.to_vec();
         if detections.is_empty() && !truncated {
             return Flow::Continue;
@@ -203,9 +219,7 @@ impl Plugin for HttpFilter {
         };
         reporter.report(host, inspector, correlator, policy, found, truncated)
     }
-}
 
-impl HttpFilter {
     fn accept(&mut self, host: &Host, bytes: usize) -> Result<(), String> {
         let configuration = match bytes {
             0 => &[][..],
