@@ -14,6 +14,7 @@ mod explain;
 mod peers;
 mod replay;
 pub(crate) mod rules;
+mod tune;
 
 use std::io;
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Eval(eval::Args),
     /// Show what another configuration or other rules would change on captured traffic
     Diff(diff::Args),
+    /// Propose the narrowest exclusions that silence false alarms, and say what each costs
+    Tune(tune::Args),
     /// Measure nginx with ModSecurity and the Core Rule Set on the same captures, side by side
     Peers(peers::Args),
     /// Take one request and show what each rule saw of it and why it matched or not
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Peers(args) => peers::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Rules(command) => rules::run(command),
