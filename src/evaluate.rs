@@ -12,7 +12,9 @@ use crate::event::Text;
 use crate::field::{Field, Lane};
 use crate::limits;
 use crate::ruleset::RuleSet;
-use crate::ruleset::layout::{CidrRecord, LiteralRecord, MatcherRecord, NodeKind, Op, Section};
+use crate::ruleset::layout::{
+    CidrRecord, Index, LiteralRecord, MatcherRecord, NodeKind, Op, Section,
+};
 use crate::scan::Hits;
 use crate::structure::Structure;
 use crate::text::Case;
@@ -221,7 +223,7 @@ impl Evaluation<'_> {
                     Case::Folded
                 };
                 self.literals_of(matcher)
-                    .find_map(|literal| compare(op, case, bytes, self.rules.bytes(literal.text)))
+                    .find_map(|literal| compare(op, case, bytes, self.rules.bytes(literal.span())))
                     .map(|(start, end)| (start, end, None))
             }
             Op::Regex => {
@@ -280,10 +282,10 @@ impl Evaluation<'_> {
         matcher: &MatcherRecord,
     ) -> impl Iterator<Item = LiteralRecord> + 't {
         self.rules
-            .run::<u32>(Section::MatcherLiterals, matcher.operand)
-            .filter_map(|index| {
+            .run::<Index>(Section::MatcherLiterals, matcher.operand)
+            .filter_map(|Index(index)| {
                 let literal = self.rules.literal(index)?;
-                (literal.scanned == 0 || self.hits.has_literal(index)).then_some(literal)
+                (!literal.is_scanned() || self.hits.has_literal(index)).then_some(literal)
             })
     }
 }

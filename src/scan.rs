@@ -21,8 +21,8 @@ use crate::field::Lane;
 use crate::normalise::Classes;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{
-    self, GramEntryRecord, GramRecord, LaneRecord, Record, Run, Section, Wait, fold_gram,
-    hash_gram, slot_of,
+    self, GramEntryRecord, Index, LaneRecord, Record, Run, Section, Wait, fold_gram, hash_gram,
+    slot_of,
 };
 use crate::text::Case;
 
@@ -133,42 +133,28 @@ impl Hits {
     /// A gram's bit is set: looks up which literals have the gram and compares them.
     #[cold]
     fn verify(&mut self, rules: &RuleSet, lane: Lane, gram: u32, text: &[u8], at: usize) {
-        let slots = rules.gram_slots();
-        let mut slot = slot_of(gram, slots);
-        // The table is never full, so an empty slot ends every search; the bound is for forgeries.
-        for _ in 0..slots {
-            let Some(record) = rules.record::<GramRecord>(Section::Grams, slot) else {
-                return;
-            };
-            if record.entries.count == 0 {
-                return;
-            }
-            if record.gram == gram {
-                self.compare(rules, lane, record.entries, text, at);
-                return;
-            }
-            slot = (slot + 1) & (slots - 1);
-        }
-    }
-
-    fn compare(&mut self, rules: &RuleSet, lane: Lane, entries: Run, text: &[u8], at: usize) {
-        for entry in rules.run::<GramEntryRecord>(Section::GramEntries, entries) {
-            if self.literals.has(entry.literal) {
+        let slot = slot_of(gram, rules.gram_slots());
+        for entry in rules.gram_entries(slot) {
+            let GramEntryRecord {
+                literal: Index(number),
+                before,
+            } = entry;
+            if self.literals.has(number) {
                 continue;
             }
-            let Some(literal) = rules.literal(entry.literal) else {
+            let Some(literal) = rules.literal(number) else {
                 continue;
             };
             if literal.lanes & lane.bit() == 0 {
                 continue;
             }
-            let wanted = rules.bytes(literal.text);
+            let wanted = rules.bytes(literal.span());
             let there = at
-                .checked_sub(usize::from(entry.before))
+                .checked_sub(usize::from(before))
                 .and_then(|start| text.get(start..start + wanted.len()));
             if there.is_some_and(|there| Case::Folded.equal(there, wanted)) {
-                self.literals.mark(entry.literal);
-                for rule in rules.run::<u32>(Section::Postings, literal.postings) {
+                self.literals.mark(number);
+                for rule in rules.postings(&literal) {
                     self.rules.mark(rule);
                 }
             }

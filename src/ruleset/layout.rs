@@ -17,7 +17,7 @@ use crate::normalise::Classes;
 pub const MAGIC: [u8; 4] = *b"PRTC";
 
 /// Version of this layout. Any change to this file that changes bytes raises it.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Bytes before the first section.
 pub const HEADER_BYTES: usize = 20 + Section::COUNT * 8;
@@ -36,9 +36,10 @@ pub enum Section {
     Matchers,
     /// [`LiteralRecord`]s.
     Literals,
-    /// Indices of literals, grouped by matcher (`u32`).
+    /// Indices of literals, grouped by matcher ([`Index`]).
     MatcherLiterals,
-    /// Indices of rules, grouped by literal (`u32`).
+    /// Lists of the rules that literals make candidates (`u32`): how many, then their indices. Literals of the same
+    /// rules share a list.
     Postings,
     /// Compiled regular expressions, see [`crate::dfa`].
     Dfas,
@@ -48,9 +49,10 @@ pub enum Section {
     Lanes,
     /// The lanes' bitmaps of grams.
     Bitmaps,
-    /// [`GramRecord`]s: hash table of grams with open addressing, a power of two.
+    /// Hash table of grams: for each of its slots, a power of two, the index of its first entry (`u32`), and behind
+    /// the last one how many entries there are.
     Grams,
-    /// [`GramEntryRecord`]s, grouped by gram.
+    /// [`GramEntryRecord`]s, grouped by slot.
     GramEntries,
     /// Indices of rules that wait for a class of bytes rather than for a literal (`u32`), grouped.
     ClassGates,
@@ -119,6 +121,27 @@ macro_rules! number_records {
     )*};
 }
 number_records!(u8 u16 u32 u64 i64);
+
+/// An index of which a ruleset holds many thousands, in three bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Index(pub u32);
+
+impl Index {
+    /// The first number that is no index.
+    pub const END: u32 = 1 << 24;
+}
+
+impl Record for Index {
+    const BYTES: usize = 3;
+    fn write(&self, out: &mut Vec<u8>) {
+        let [low, middle, high, _] = self.0.to_le_bytes();
+        out.extend([low, middle, high]);
+    }
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let [low, middle, high] = from.take()?;
+        Some(Index(u32::from_le_bytes([low, middle, high, 0])))
+    }
+}
 
 macro_rules! records {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
@@ -218,14 +241,15 @@ records! {
 
     /// One text that is looked for.
     LiteralRecord {
-        /// The text; in lower case if no cased matcher asks for it.
-        text: Span,
-        /// Rules that it makes candidates.
-        postings: Run,
+        /// First byte of the text; in lower case if no cased matcher asks for it.
+        text: u32,
+        /// Bytes of the text.
+        bytes: u16,
+        /// Where the list of the rules that it makes candidates begins. [`LiteralRecord::NOT_SCANNED`] if there is none:
+        /// only what the scan finds makes rules candidates, and only there a scan without it proves its absence.
+        postings: Index,
         /// Lanes in which it counts, a set of [`crate::field::Lane::bit`].
         lanes: u8,
-        /// 1 if the scan finds it, so that a scan without it proves its absence.
-        scanned: u8,
     }
 
     /// One network.
@@ -258,18 +282,10 @@ records! {
         structure_gate: u16,
     }
 
-    /// One gram and the literals that hold it.
-    GramRecord {
-        /// The gram's four bytes, folded; 0 for an empty slot.
-        gram: u32,
-        /// Entries.
-        entries: Run,
-    }
-
-    /// One literal that holds a gram.
+    /// One literal that holds a gram. Grams that share a slot are not told apart: the literal is compared.
     GramEntryRecord {
         /// Index of the literal.
-        literal: u32,
+        literal: Index,
         /// Bytes of the literal before the gram; the compiler looks for grams in the first 64 KiB.
         before: u16,
     }
@@ -321,6 +337,24 @@ records! {
         label: Span,
     }
 
+}
+
+impl LiteralRecord {
+    /// `postings` of a literal that no scan looks for.
+    pub const NOT_SCANNED: Index = Index(Index::END - 1);
+
+    /// The text.
+    pub fn span(&self) -> Span {
+        Span {
+            offset: self.text,
+            len: u32::from(self.bytes),
+        }
+    }
+
+    /// Whether the scan finds it.
+    pub fn is_scanned(&self) -> bool {
+        self.postings != LiteralRecord::NOT_SCANNED
+    }
 }
 
 impl CorrelationRecord {

@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use crate::field::Lane;
 use layout::{
-    CorrelationRecord, HEADER_BYTES, LaneRecord, LiteralRecord, MAGIC, MatcherRecord, NodeRecord,
-    Reader, Record, RuleRecord, Run, Section, Span, VERSION, checksum,
+    CorrelationRecord, GramEntryRecord, HEADER_BYTES, LaneRecord, LiteralRecord, MAGIC,
+    MatcherRecord, NodeRecord, Reader, Record, RuleRecord, Run, Section, Span, VERSION, checksum,
 };
 
 /// Why a ruleset was refused. Nothing of a refused ruleset is used.
@@ -183,7 +183,26 @@ impl RuleSet {
 
     /// Slots of the gram table.
     pub(crate) fn gram_slots(&self) -> usize {
-        self.section(Section::Grams).len() / layout::GramRecord::BYTES
+        (self.section(Section::Grams).len() / u32::BYTES).saturating_sub(1)
+    }
+
+    /// The entries of a slot of the gram table.
+    pub(crate) fn gram_entries(&self, slot: usize) -> impl Iterator<Item = GramEntryRecord> + '_ {
+        let bound = |slot| self.record::<u32>(Section::Grams, slot).unwrap_or_default();
+        let (first, end) = (bound(slot), bound(slot.saturating_add(1)));
+        let count = end.saturating_sub(first);
+        self.run(Section::GramEntries, Run { first, count })
+    }
+
+    /// The rules that a literal makes candidates.
+    pub(crate) fn postings(&self, literal: &LiteralRecord) -> impl Iterator<Item = u32> + '_ {
+        let list = literal.postings.0;
+        let count = self.record::<u32>(Section::Postings, list as usize);
+        let run = Run {
+            first: list.saturating_add(1),
+            count: count.unwrap_or_default(),
+        };
+        self.run(Section::Postings, run)
     }
 
     /// A rule.
@@ -234,7 +253,9 @@ mod tests {
         for _ in Lane::ALL {
             LaneRecord::default().write(&mut sections[Section::Lanes as usize]);
         }
-        layout::GramRecord::default().write(&mut sections[Section::Grams as usize]);
+        for _ in 0..2 {
+            0_u32.write(&mut sections[Section::Grams as usize]);
+        }
         layout::assemble(&sections)
     }
 

@@ -18,6 +18,7 @@ mod writer;
 use portcullis::catalogue::{self, Severity};
 use portcullis::event::Source;
 use portcullis::field::Field;
+use portcullis::ruleset::layout;
 
 use crate::ast::{Document, Filter, Head, Level, Rule};
 use crate::diagnostic::{self, Diagnostic};
@@ -98,13 +99,25 @@ pub fn compile(documents: &[Document]) -> Result<Compiled, Vec<Diagnostic>> {
             Err((code, span, message, help)) => errors.push(remark(code, span, message, help)),
         }
     }
-    if errors.is_empty() {
-        Ok(Compiled {
-            bytes: writer.finish(),
-            warnings,
-        })
-    } else {
-        Err(errors)
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    match (writer.finish(), documents.first()) {
+        (Some(bytes), _) => Ok(Compiled { bytes, warnings }),
+        (None, first) => Err(first
+            .map(|document| Diagnostic {
+                severity: diagnostic::Severity::Error,
+                code: "too-many-texts",
+                source: document.head().source.clone(),
+                span: document.head().title.span,
+                message: format!(
+                    "the rules together ask for more than {} texts",
+                    layout::Index::END - 1
+                ),
+                help: "compile fewer rules into one ruleset".to_owned(),
+            })
+            .into_iter()
+            .collect()),
     }
 }
 

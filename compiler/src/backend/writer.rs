@@ -7,7 +7,7 @@ use portcullis::event::Source;
 use portcullis::field::{Field, Lane};
 use portcullis::normalise::Classes;
 use portcullis::ruleset::layout::{
-    self, CidrRecord, CorrelationKind, CorrelationRecord, GramEntryRecord, GramRecord, KeyRecord,
+    self, CidrRecord, CorrelationKind, CorrelationRecord, GramEntryRecord, Index, KeyRecord,
     LaneRecord, ListenerRecord, LiteralRecord, MatcherRecord, NodeKind, NodeRecord, Op, Record,
     RuleRecord, Run, Section, Span, Wait, fold_gram, hash_gram, slot_of,
 };
@@ -40,7 +40,7 @@ pub struct Writer {
     matchers: Vec<MatcherRecord>,
     literals: Vec<Literal>,
     literal_index: HashMap<(Vec<u8>, u8), u32>,
-    matcher_literals: Vec<u32>,
+    matcher_literals: Vec<Index>,
     dfas: Vec<u8>,
     dfa_index: HashMap<Vec<u8>, Run>,
     cidrs: Vec<CidrRecord>,
@@ -327,7 +327,7 @@ impl Writer {
                         text.to_ascii_lowercase()
                     };
                     let literal = self.literal(&text, lanes);
-                    self.matcher_literals.push(literal);
+                    self.matcher_literals.push(Index(literal));
                 }
                 Run {
                     first,
@@ -401,8 +401,8 @@ impl Writer {
         })
     }
 
-    /// The finished ruleset.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// The finished ruleset; none if it has more texts than their indices can tell apart.
+    pub fn finish(mut self) -> Option<Vec<u8>> {
         let mut sections = vec![Vec::new(); Section::COUNT];
         let mut put = |section: Section, bytes: Vec<u8>| {
             if let Some(slot) = sections.get_mut(section as usize) {
@@ -411,17 +411,23 @@ impl Writer {
         };
         let mut literal_records = Vec::new();
         let mut postings: Vec<u32> = Vec::new();
+        let mut lists: HashMap<Vec<u32>, Index> = HashMap::new();
         for literal in std::mem::take(&mut self.literals) {
-            let run = Run {
-                first: index(postings.len()),
-                count: index(literal.rules.len()),
+            let span = self.span(&literal.text);
+            let postings = match literal.scanned {
+                true => *lists.entry(literal.rules).or_insert_with_key(|rules| {
+                    let list = Index(index(postings.len()));
+                    postings.push(index(rules.len()));
+                    postings.extend(rules);
+                    list
+                }),
+                false => LiteralRecord::NOT_SCANNED,
             };
-            postings.extend(&literal.rules);
             literal_records.push(LiteralRecord {
-                text: self.span(&literal.text),
-                postings: run,
+                text: span.offset,
+                bytes: u16::try_from(span.len).unwrap_or(u16::MAX),
+                postings,
                 lanes: literal.lanes,
-                scanned: u8::from(literal.scanned),
             });
         }
         let grams = Grams::of(&literal_records, &self.text);
@@ -448,7 +454,8 @@ impl Writer {
         put(Section::ClassGates, records(&waiting));
         put(Section::GateRuns, records(&gate_runs));
         put(Section::Always, records(&self.always));
-        layout::assemble(&sections)
+        let indexed = literal_records.len().max(postings.len());
+        (indexed < LiteralRecord::NOT_SCANNED.0 as usize).then(|| layout::assemble(&sections))
     }
 }
 
@@ -465,11 +472,11 @@ impl Grams {
         for (number, literal) in literals
             .iter()
             .enumerate()
-            .filter(|(_, literal)| literal.scanned != 0)
+            .filter(|(_, literal)| literal.is_scanned())
         {
-            let start = literal.text.offset as usize;
+            let start = literal.text as usize;
             let bytes = text
-                .get(start..start + literal.text.len as usize)
+                .get(start..start + usize::from(literal.bytes))
                 .unwrap_or_default();
             let best = bytes
                 .windows(GRAM_BYTES)
@@ -494,7 +501,7 @@ impl Grams {
             });
             if let Some(entry) = entries.get_mut(at) {
                 entry.1.push(GramEntryRecord {
-                    literal: index(number),
+                    literal: Index(index(number)),
                     before: u16::try_from(before).unwrap_or(u16::MAX),
                 });
                 entry.2 |= literal.lanes;
@@ -503,29 +510,20 @@ impl Grams {
         Grams { entries }
     }
 
-    /// The hash table, at most three quarters full, and the entries it points to.
-    fn table(&self) -> (Vec<GramRecord>, Vec<GramEntryRecord>) {
-        let slots = (self.entries.len() * 4 / 3 + 1).next_power_of_two();
-        let mut table = vec![GramRecord::default(); slots];
-        let mut all = Vec::new();
+    /// The hash table, with about one slot for each two grams, and the entries it points to.
+    fn table(&self) -> (Vec<u32>, Vec<GramEntryRecord>) {
+        let slots = self.entries.len().next_power_of_two();
+        let slots = (slots / 2).max(1);
+        let mut by_slot: Vec<Vec<GramEntryRecord>> = vec![Vec::new(); slots];
         for (gram, entries, _) in &self.entries {
-            let run = Run {
-                first: index(all.len()),
-                count: index(entries.len()),
-            };
-            all.extend(entries);
-            let home = slot_of(*gram, slots);
-            let free = (home..home + slots).find(|slot| {
-                table
-                    .get(slot % slots)
-                    .is_some_and(|record| record.entries.count == 0)
-            });
-            if let Some(record) = free.and_then(|slot| table.get_mut(slot % slots)) {
-                *record = GramRecord {
-                    gram: *gram,
-                    entries: run,
-                };
+            if let Some(slot) = by_slot.get_mut(slot_of(*gram, slots)) {
+                slot.extend(entries);
             }
+        }
+        let (mut table, mut all) = (vec![0], Vec::new());
+        for entries in by_slot {
+            all.extend(entries);
+            table.push(index(all.len()));
         }
         (table, all)
     }

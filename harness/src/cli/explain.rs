@@ -16,7 +16,7 @@ use portcullis::inspect::{Inspector, Watch};
 use portcullis::policy::{self, Found, Live, Mode, Place, Policy, RuleName, live};
 use portcullis::ruleset::RuleSet;
 use portcullis::ruleset::layout::{
-    MatcherRecord, Op, RuleRecord, Section, WILDCARD_MANY, WILDCARD_ONE,
+    Index, MatcherRecord, Op, RuleRecord, Section, WILDCARD_MANY, WILDCARD_ONE,
 };
 use portcullis::scan::Hits;
 use portcullis::structure::Structure;
@@ -334,7 +334,7 @@ impl Watch for Watcher {
             .iter()
             .filter_map(|index| rules.literal(*index));
         self.literals = literals
-            .map(|literal| printable_bytes(rules.bytes(literal.text)))
+            .map(|literal| printable_bytes(rules.bytes(literal.span())))
             .collect();
     }
 
@@ -533,10 +533,11 @@ impl Watcher {
     fn values(&self, verb: &str, matcher: &MatcherRecord) -> String {
         let literals = self
             .rules
-            .run::<u32>(Section::MatcherLiterals, matcher.operand);
+            .run::<Index>(Section::MatcherLiterals, matcher.operand);
         let values: Vec<String> = literals
-            .filter_map(|index| {
-                let mut text = self.rules.bytes(self.rules.literal(index)?.text).to_vec();
+            .filter_map(|Index(index)| {
+                let literal = self.rules.literal(index)?;
+                let mut text = self.rules.bytes(literal.span()).to_vec();
                 for byte in &mut text {
                     match *byte {
                         WILDCARD_MANY => *byte = b'*',
