@@ -8,6 +8,7 @@
 //! Nothing in an alert can forge a log line: text that came from traffic holds no control
 //! characters (they are written `\xHH`), is bounded, and has the values of secrets masked.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -23,6 +24,7 @@ use crate::limits;
 use crate::policy::{Action, RuleName};
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{RuleRecord, Span};
+use crate::sorted;
 use crate::time::rfc3339;
 
 /// Version of the JSON form.
@@ -259,19 +261,20 @@ pub fn alerts<'d, 'e>(
     }
     let mut alerts: Vec<(Severity, Alert)> = Vec::new();
     for (kind, mut group) in groups {
-        group.sort_by_key(|detection| std::cmp::Reverse(detection.confidence));
+        sorted::by_key(&mut group, |detection| {
+            u64::from(u8::MAX - detection.confidence)
+        });
         if let Some(kind) = catalogue::ALERTS.get(usize::from(kind))
             && let Some(alert) = alert(rules, kind, &group, event, context, &decide)
         {
-            alerts.push(alert);
+            // The worst first. There is at most one of each type in the catalogue.
+            let rank = |(severity, alert): &(Severity, Alert)| {
+                (Reverse((*severity, alert.confidence)), alert.alert_type)
+            };
+            let at = alerts.partition_point(|other| rank(other) <= rank(&alert));
+            alerts.insert(at, alert);
         }
     }
-    alerts.sort_by_key(|(severity, alert)| {
-        (
-            std::cmp::Reverse((*severity, alert.confidence)),
-            alert.alert_type,
-        )
-    });
     alerts.into_iter().map(|(_, alert)| alert).collect()
 }
 

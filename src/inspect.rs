@@ -28,6 +28,7 @@ use crate::remember::Remembered;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{MatcherRecord, Record, RuleRecord, Section};
 use crate::scan::Hits;
+use crate::sorted;
 use crate::structure::{self, Structure, shell};
 
 /// What else is known of a request, asked for only when a rule needs it: in a gateway each answer
@@ -441,7 +442,7 @@ impl Inspector {
             }
             detections.push(detection(index, &rule, outcome, texts));
         }
-        detections.sort_unstable_by_key(|detection| detection.rule);
+        sorted::by_key(detections, |detection| u64::from(detection.rule));
     }
 
     /// Holds the command lines that the request tries to inject against the rules for processes.
@@ -465,8 +466,9 @@ impl Inspector {
             self.detections = others;
         }
         // Of several lines that one rule is about, the surest stands.
-        self.detections
-            .sort_by_key(|detection| (detection.rule, std::cmp::Reverse(detection.confidence)));
+        sorted::by_key(&mut self.detections, |detection| {
+            u64::from(detection.rule) << 8 | u64::from(u8::MAX - detection.confidence)
+        });
         self.detections.dedup_by_key(|detection| detection.rule);
         self.commands = commands;
     }

@@ -41,6 +41,7 @@ pub mod policy;
 mod remember;
 pub mod ruleset;
 pub mod scan;
+mod sorted;
 pub mod structure;
 pub mod text;
 pub mod time;

@@ -42,7 +42,7 @@ pub use settings::{RuleName, Selector, Settings};
 
 use crate::limits;
 use crate::ruleset::{OpenError, RuleSet};
-use route::{Match, Route};
+use route::{Match, Rank, Route};
 use settings::Known;
 use values::{Tree, Value};
 
@@ -284,11 +284,14 @@ impl Policy {
         live: &'p Live,
         time_unix_ns: i64,
     ) -> Effective<'p> {
-        let mut entries: Vec<_> = (self.routes.iter().enumerate())
-            .filter_map(|(at, route)| Some((route.matches.rank(place)?, at, &route.policy)))
-            .collect();
-        // Of two that are as specific, the later one in the table counts.
-        entries.sort_by_key(|(rank, at, _)| (*rank, *at));
+        let mut entries: Vec<(Rank, usize, &Settings)> = Vec::new();
+        for (at, route) in self.routes.iter().enumerate() {
+            if let Some(rank) = route.matches.rank(place) {
+                // Of two that are as specific, the later one in the table counts.
+                let place = entries.partition_point(|(known, ..)| *known <= rank);
+                entries.insert(place, (rank, at, &route.policy));
+            }
+        }
         let mut layers = vec![(Origin::Gateway, &self.gateway)];
         layers.extend(
             entries

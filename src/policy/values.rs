@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for Tree {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
                 let mut map: Vec<(String, Tree)> = Vec::new();
-                while let Some(key) = entries.next_key::<String>()? {
+                while let Some(Key(key)) = entries.next_key::<Key>()? {
                     if map.len() >= MAP_KEYS {
                         return Err(de::Error::custom(format!("more than {MAP_KEYS} keys")));
                     }
@@ -73,6 +73,18 @@ impl<'de> Deserialize<'de> for Tree {
             }
         }
         deserializer.deserialize_any(Trees)
+    }
+}
+
+/// A key of a map. Not a `String`, whose reader can complain of fractions and so brings the code that writes them.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        match Tree::deserialize(deserializer)? {
+            Tree::Text(key) => Ok(Key(key)),
+            _ => Err(de::Error::custom("a key is no text")),
+        }
     }
 }
 
@@ -107,7 +119,9 @@ impl<'t> Value<'t> {
         let given = match self.tree {
             Tree::Null => "nothing".to_owned(),
             Tree::Bool(truth) => format!("`{truth}`"),
-            Tree::Number(number) => format!("`{number}`"),
+            Tree::Number(number) if number.fract() == 0.0 => format!("`{}`", *number as i64),
+            // Writing fractions is seventeen kilobytes of code.
+            Tree::Number(_) => "a fraction".to_owned(),
             Tree::Text(text) => format!("`{text}`"),
             Tree::List(_) => "a list".to_owned(),
             Tree::Map(_) => "a map".to_owned(),

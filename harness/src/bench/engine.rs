@@ -24,6 +24,7 @@ const MANY: usize = 12;
 
 /// The engine alone.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Sigma rules, folders of them, or compiled rules [default: rules]
     #[arg(long, value_name = "PATH", num_args = 1..)]
