@@ -26,7 +26,7 @@ demo: wasm setup-envoy ## the same, but ends by itself and fails if an expected 
 test: wasm setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
 	cargo fmt --all --check
 	$(TEST_ENV) cargo test --workspace
-	@# The command that the tests were built with: `cargo run -p` would resolve features anew and build wasmtime twice.
+	@# The command that the tests were built with.
 	@$(TARGET_DIR)/debug/portcullis rules test rules rules/optional
 	@$(TARGET_DIR)/debug/portcullis rules test --engine wasm --filter $(WASM) rules
 	@# Any free port: whatever listens on the demo's own must not fail the tests.
