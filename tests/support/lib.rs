@@ -72,7 +72,15 @@ impl Gateway {
 
     /// With edits to the example configuration; the error is that of an Envoy that does not start.
     pub fn start(edit: impl FnOnce(Config) -> Result<Config>) -> Result<Gateway> {
-        let config = edit(Config::new(&wasm(), upstream::start()?)?)?;
+        Gateway::run(edit(Config::new(&wasm(), upstream::start()?)?)?)
+    }
+
+    /// With another example, edited.
+    pub fn of(example: &str, edit: impl FnOnce(Config) -> Result<Config>) -> Result<Gateway> {
+        Gateway::run(edit(Config::bootstrap(example, upstream::start()?)?)?)
+    }
+
+    fn run(config: Config) -> Result<Gateway> {
         let envoy = Envoy::start(&envoy(), config, 1)?;
         Ok(Gateway {
             envoy: RefCell::new(envoy),

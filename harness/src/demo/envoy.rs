@@ -34,22 +34,16 @@ pub struct Config {
 impl Config {
     /// The example with this filter and upstream. The listener and the admin endpoint take any free port.
     pub fn new(wasm: &Path, upstream: SocketAddr) -> Result<Config> {
-        let wasm = wasm.canonicalize().with_context(|| {
-            format!(
-                "cannot find the filter `{}`; `make wasm` builds it",
-                wasm.display()
-            )
-        })?;
-        let quoted = serde_json::to_string(&wasm.to_string_lossy())?;
+        Config::bootstrap(&with_filter(EXAMPLE, wasm)?, upstream)
+    }
+
+    /// Another example with this upstream.
+    pub fn bootstrap(example: &str, upstream: SocketAddr) -> Result<Config> {
         let config = Config {
-            text: EXAMPLE.to_owned(),
+            text: example.to_owned(),
             port: 0,
         };
         config
-            .edit(
-                "filename: /etc/portcullis/portcullis_http.wasm",
-                &format!("filename: {quoted}"),
-            )?
             .edit(
                 "port_value: 8080",
                 &format!("port_value: {}", upstream.port()),
@@ -75,11 +69,27 @@ impl Config {
     pub fn edit(mut self, from: &str, to: &str) -> Result<Config> {
         let count = self.text.matches(from).count();
         if count != 1 {
-            bail!("`{from}` occurs {count} times in envoy/envoy.yaml, not once");
+            bail!("`{from}` occurs {count} times in the example, not once");
         }
         self.text = self.text.replace(from, to);
         Ok(self)
     }
+}
+
+/// An example, or a resource that one reads, with this filter in it.
+pub fn with_filter(example: &str, wasm: &Path) -> Result<String> {
+    const FILTER: &str = "filename: /etc/portcullis/portcullis_http.wasm";
+    let wasm = wasm.canonicalize().with_context(|| {
+        format!(
+            "cannot find the filter `{}`; `make wasm` builds it",
+            wasm.display()
+        )
+    })?;
+    let quoted = serde_json::to_string(&wasm.to_string_lossy())?;
+    if !example.contains(FILTER) {
+        bail!("`{FILTER}` is not in the example");
+    }
+    Ok(example.replace(FILTER, &format!("filename: {quoted}")))
 }
 
 /// A running Envoy. It ends when this is dropped, and also when this process ends in any other way.
