@@ -552,6 +552,10 @@ fn a_change_is_known_before_it_is_made() {
         "{out}"
     );
     assert!(
+        lines[1].contains("  gateway  ") && lines[2].contains("  gateway → routes[1]  "),
+        "{out}"
+    );
+    assert!(
         lines[2].starts_with("1  disappears         Gateway_SqlInjection"),
         "{out}"
     );

@@ -256,6 +256,12 @@ impl Policy {
 
     fn check_names(&self, known: &Known<'_>) -> Result<(), PolicyError> {
         self.gateway.check("", known)?;
+        if known.none_is_left(&self.gateway) {
+            return Err(PolicyError::new(
+                "it leaves no rule on for anybody; if that is meant, write \"mode\": \"off\" and \"confirm_off\": true"
+                    .to_owned(),
+            ));
+        }
         for (at, route) in self.routes.iter().enumerate() {
             let place = format!("routes[{}]: ", at + 1);
             route.policy.check(&place, known)?;
@@ -365,13 +371,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_with_a_reason() {
-        let cases: [(&[u8], &str); 25] = [
+        let cases: [(&[u8], &str); 26] = [
             (
                 br#"{"mod":"block"}"#,
                 "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `body`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `ruleset`, `confirm_off`; did you mean `mode`?",
             ),
             (br#"{"mode":"blok"}"#, "did you mean `block`?"),
             (br#"{"mode":1}"#, "mode: `1` stands where a text is expected"),
+            (br#"{"mode":false}"#, "mode: `false` stands where a text (YAML makes that of a bare off, no or n; put it in quotes)"),
             (
                 br#"{"block":{"status":200}}"#,
                 "block.status: `200` stands where a whole number from 400 to 599 is expected",
@@ -674,10 +681,6 @@ mod tests {
                 "it leaves no rule on for anybody",
             ),
             (
-                r#"{"routes":[{"match":{"host":"a"},"policy":{"rules":{"disable":["scanner","injection"]}}}]}"#.to_owned(),
-                "routes[1]: it leaves no rule on for anybody",
-            ),
-            (
                 format!(r#"{{"rules":{{"disable":["scanner"]}},"exceptions":[{{"rules":[{sql}],"path_prefix":"/"}}]}}"#),
                 "it leaves no rule on for anybody",
             ),
@@ -698,6 +701,10 @@ mod tests {
                 "rules.disable: `942100` is neither the id of a rule",
             ),
             // Near by, and right.
+            (
+                r#"{"routes":[{"match":{"host":"a"},"policy":{"rules":{"disable":["scanner","injection"]}}}]}"#.to_owned(),
+                "",
+            ),
             (
                 format!(r#"{{"exceptions":[{{"rules":[{sql}],"path":"/a","cookie":"x"}},{{"rules":[{sql}],"path":"/b"}}]}}"#),
                 "",

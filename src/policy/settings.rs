@@ -256,12 +256,6 @@ impl Settings {
                 ));
             }
         }
-        if known.none_is_left(self) {
-            return refuse(
-                "it leaves no rule on for anybody; if that is meant, write \"mode\": \"off\" (at the top with \"confirm_off\": true)"
-                    .to_owned(),
-            );
-        }
         self.block.check().or_else(refuse)
     }
 
@@ -504,8 +498,8 @@ impl<'r> Known<'r> {
         }
     }
 
-    /// Whether these settings by themselves, on top of nothing, let every request pass unseen without saying that it is meant.
-    fn none_is_left(&self, settings: &Settings) -> bool {
+    /// Whether these settings, the gateway's own, let every request pass unseen without saying that it is meant.
+    pub(super) fn none_is_left(&self, settings: &Settings) -> bool {
         if self.rules.is_empty() || settings.mode == Some(Mode::Off) {
             return false;
         }

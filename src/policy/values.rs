@@ -195,6 +195,16 @@ impl<'t> Value<'t> {
     pub fn text(&self) -> Result<&'t str, PolicyError> {
         match self.tree {
             Tree::Text(text) => Ok(text),
+            Tree::Bool(truth) => {
+                let words = if *truth {
+                    "on, yes or y"
+                } else {
+                    "off, no or n"
+                };
+                Err(self.expected(&format!(
+                    "a text (YAML makes that of a bare {words}; put it in quotes)"
+                )))
+            }
             _ => Err(self.expected("a text")),
         }
     }

@@ -89,7 +89,9 @@ fn check(file: &Path, rules: &RuleSet) -> Result<(Vec<Diagnostic>, usize)> {
         rules,
         report: Report::new(source),
         places: 0,
-        vm_ids: Vec::new(),
+        vms: Vec::new(),
+        body_bytes: 0,
+        has_filter: false,
     };
     // A plugin configuration by itself; as YAML it would be a map of anything.
     if bytes.trim_ascii_start().starts_with(b"{") {
@@ -97,11 +99,13 @@ fn check(file: &Path, rules: &RuleSet) -> Result<(Vec<Diagnostic>, usize)> {
         checker.plugin(whole, &bytes);
         return Ok((checker.report.finish(), checker.places));
     }
-    for document in yaml::read(&mut checker.report) {
-        checker.walk(&document);
+    let documents = yaml::read(&mut checker.report);
+    for document in &documents {
+        checker.walk(document);
     }
     checker.vms();
-    if checker.places == 0 && checker.report.is_empty() {
+    checker.buffers(&documents);
+    if checker.places == 0 && !checker.has_filter && checker.report.is_empty() {
         let help = "name a file with the filter's plugin configuration, or with routes that have metadata for it";
         checker.report.warning(
             "no-filter",
@@ -117,7 +121,19 @@ struct Checker<'r> {
     rules: &'r RuleSet,
     report: Report,
     places: usize,
-    vm_ids: Vec<(String, Span)>,
+    vms: Vec<Vm>,
+    /// The most bytes of a body that any configuration holds back.
+    body_bytes: u64,
+    /// A filter of ours is there, though its settings may not be.
+    has_filter: bool,
+}
+
+/// What tells the VM of a plugin from others, and the plugin from others in it.
+struct Vm {
+    id: String,
+    name: String,
+    configuration: String,
+    span: Span,
 }
 
 impl Checker<'_> {
@@ -141,6 +157,13 @@ impl Checker<'_> {
 
     fn plugin(&mut self, span: Span, configuration: &[u8]) {
         let read = Policy::load(configuration, || Ok(self.rules.clone()));
+        if let Ok((policy, _)) = &read {
+            let bodies = (policy.routes.iter().map(|route| route.policy.body))
+                .chain([policy.gateway.body])
+                .filter(|body| body.inspect != Some(false))
+                .map(|body| u64::from(body.max_bytes.unwrap_or(u16::MAX)));
+            self.body_bytes = bodies.max().unwrap_or(0).max(self.body_bytes);
+        }
         self.policy(span, read.map(drop));
     }
 
@@ -208,35 +231,107 @@ impl Checker<'_> {
             let help = "write `failure_policy: FAIL_RELOAD`";
             self.report.warning("failure-policy", span, message, help);
         }
+        fn text(node: Option<&Rc<Node>>) -> String {
+            node.and_then(|node| node.text())
+                .unwrap_or_default()
+                .to_owned()
+        }
+        if let Some(open) = plugin.get("fail_open") {
+            let message =
+                "`fail_open` is deprecated, and what passes after a trap is seen by nobody";
+            let help = "write `failure_policy: FAIL_RELOAD` in its place";
+            self.report
+                .warning("failure-policy", open.span, message, help);
+        }
         if let Some(vm) = plugin.get("vm_config") {
-            let id = vm.get("vm_id").and_then(|id| id.text()).unwrap_or_default();
-            self.vm_ids.push((id.to_owned(), vm.span));
+            self.vms.push(Vm {
+                id: text(vm.get("vm_id")),
+                name: text(plugin.get("name")),
+                configuration: configuration
+                    .map(|any| json(any).to_string())
+                    .unwrap_or_default(),
+                span: plugin.span,
+            });
         }
     }
 
     fn vms(&mut self) {
-        let Some((first, rest)) = self.vm_ids.split_first() else {
+        let Some((first, rest)) = self.vms.split_first() else {
             return;
         };
-        if let Some((id, span)) = rest.iter().find(|(id, _)| *id != first.0) {
+        if let Some(other) = rest.iter().find(|other| other.id != first.id) {
             let message = format!(
-                "filters of the vm_ids `{}` and `{id}` do not share a VM: each takes memory in every worker",
-                first.0
+                "filters of the vm_ids `{}` and `{}` do not share a VM: each takes memory in every worker",
+                first.id, other.id
             );
             let help = "give all the same `vm_id`, and each a `name` of its own";
-            self.report.warning("several-vms", *span, message, help);
+            self.report
+                .warning("several-vms", other.span, message, help);
+        }
+        let twin = self.vms.iter().enumerate().find_map(|(at, vm)| {
+            let mut earlier = self.vms.iter().take(at);
+            let is_twin = |other: &&Vm| {
+                (&other.id, &other.name) == (&vm.id, &vm.name)
+                    && other.configuration != vm.configuration
+            };
+            earlier.find(is_twin).map(|_| vm)
+        });
+        if let Some(vm) = twin {
+            let message = format!(
+                "two configurations in one VM are called `{}`: the one that comes last holds for both",
+                vm.name
+            );
+            let help = "give each configuration a `name` of its own";
+            self.report.error("same-name", vm.span, message, help);
+        }
+    }
+
+    /// A gateway that may not buffer what the filter waits for answers 413.
+    fn buffers(&mut self, documents: &[Rc<Node>]) {
+        fn limits(node: &Rc<Node>, found: &mut Vec<(i64, Span)>) {
+            if let Some(limit) = node.get("per_connection_buffer_limit_bytes") {
+                let bytes = limit.text().and_then(|text| text.parse().ok());
+                found.extend(bytes.map(|bytes| (bytes, limit.span)));
+            }
+            match &node.kind {
+                Kind::Scalar(_) => {}
+                Kind::List(items) => items.iter().for_each(|item| limits(item, found)),
+                Kind::Map(entries) => entries.iter().for_each(|(_, value)| limits(value, found)),
+            }
+        }
+        let mut found = Vec::new();
+        documents
+            .iter()
+            .for_each(|document| limits(document, &mut found));
+        let most = i64::try_from(self.body_bytes).unwrap_or(i64::MAX);
+        let too_small = found.iter().find(|(bytes, _)| *bytes < most);
+        if let (Some((bytes, span)), true) = (too_small, self.has_filter) {
+            let message = format!(
+                "a body longer than this is answered 413: the filter waits for {most} bytes of it"
+            );
+            let help = format!(
+                "write 65536 or more, or {{\"body\": {{\"max_bytes\": {bytes}}}}} into the filter's configuration"
+            );
+            self.report.warning("buffer-limit", *span, message, help);
         }
     }
 
     fn connection_manager(&mut self, manager: &Node) {
         let filters = manager.get("http_filters").map(|filters| filters.items());
-        let mut plugins = filters
-            .into_iter()
-            .flatten()
-            .filter_map(|filter| filter.get("typed_config")?.get("config"));
-        if !plugins.any(|plugin| is_ours(plugin)) {
+        // By its own name too: what is discovered elsewhere, or matched, has its plugin out of sight.
+        let mut filters = filters.into_iter().flatten();
+        let is_filter = |filter: &Rc<Node>| {
+            let name = filter.get("name").and_then(|name| name.text());
+            let plugin = filter
+                .get("typed_config")
+                .and_then(|typed| typed.get("config"));
+            name.is_some_and(|name| name.to_ascii_lowercase().contains("portcullis"))
+                || plugin.is_some_and(|plugin| is_ours(plugin))
+        };
+        if !filters.any(is_filter) {
             return;
         }
+        self.has_filter = true;
         let is_on = manager
             .get("use_remote_address")
             .is_some_and(|on| on.text() == Some("true"));
@@ -295,6 +390,12 @@ impl Checker<'_> {
                 Some(config) => self.plugin(config.span, json(config).to_string().as_bytes()),
                 None => self.places += 1,
             }
+            if plugin.get("failOpen").is_none() {
+                let message = "should the filter ever trap, every later request is answered 503 until somebody changes the policy";
+                let help = "write `failOpen: true`, with which they pass unseen, or `failOpen: false` if that is meant";
+                self.report
+                    .warning("failure-policy", plugin.span, message, help);
+            }
         }
         if let [_, second, ..] = plugins {
             let message = "Envoy Gateway gives every entry a VM of its own in every worker";
@@ -336,10 +437,24 @@ fn is_ours(plugin: &Node) -> bool {
         .any(|node| names_us(node))
 }
 
+/// Whether it is one of these words, in lower case, upper case or with a capital.
+fn is_word(text: &str, words: &[&str]) -> bool {
+    let rest = text.get(1..).unwrap_or_default();
+    let is_even = rest == rest.to_ascii_lowercase() || text == text.to_ascii_uppercase();
+    is_even && words.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
 /// The JSON that a YAML value is.
 fn json(node: &Node) -> Value {
     match &node.kind {
         Kind::Scalar(scalar) => match scalar.plain() {
+            // YAML 1.1, which Envoy and Kubernetes read, knows more words for these.
+            Plain::Text if !scalar.quoted && is_word(&scalar.text, &["on", "yes", "y"]) => {
+                true.into()
+            }
+            Plain::Text if !scalar.quoted && is_word(&scalar.text, &["off", "no", "n"]) => {
+                false.into()
+            }
             Plain::Null => Value::Null,
             Plain::Bool(truth) => truth.into(),
             Plain::Number(Number::Integer(number)) => number.into(),
@@ -375,6 +490,10 @@ mod tests {
         for (file, places) in [
             ("envoy/envoy.yaml", 1),
             ("envoy/routes.yaml", 3),
+            ("envoy/ecds.yaml", 0),
+            ("envoy/ecds-filter.yaml", 1),
+            ("envoy/composite.yaml", 1),
+            ("envoy/composite-routes.yaml", 1),
             ("envoy/istio.yaml", 1),
             ("envoy/envoy-gateway.yaml", 2),
         ] {
@@ -428,6 +547,42 @@ mod tests {
                 "mode: block",
                 "mode: blocked",
                 "wrong-setting]: routes[1].policy.mode: `blocked`",
+            ),
+            (
+                &envoy,
+                "failure_policy: FAIL_RELOAD",
+                "failure_policy: FAIL_RELOAD\n                fail_open: true",
+                "`fail_open` is deprecated",
+            ),
+            (
+                &envoy,
+                "  - name: edge\n    address",
+                "  - name: edge\n    per_connection_buffer_limit_bytes: 32768\n    address",
+                "buffer-limit]: a body longer than this is answered 413",
+            ),
+            (
+                &envoy,
+                "          - name: envoy.filters.http.router\n",
+                "          - {name: portcullis-2, typed_config: {config: {name: portcullis, failure_policy: FAIL_RELOAD, vm_config: {vm_id: portcullis}}}}\n          - name: envoy.filters.http.router\n",
+                "same-name]: two configurations in one VM are called `portcullis`",
+            ),
+            (
+                &envoy,
+                "          - name: envoy.filters.http.router\n",
+                "          - {name: portcullis-2, typed_config: {config: {name: portcullis-2, failure_policy: FAIL_RELOAD, vm_config: {vm_id: other}}}}\n          - name: envoy.filters.http.router\n",
+                "several-vms]",
+            ),
+            (
+                istio,
+                "mode: detect\n",
+                "mode: off\n    confirm_off: true\n",
+                "`false` stands where a text (YAML makes that of a bare off",
+            ),
+            (
+                gateway,
+                "    failOpen: true\n",
+                "",
+                "failure-policy]: should the filter ever trap",
             ),
             (
                 istio,

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
+use portcullis::headers::Headers;
+use portcullis::policy::{Live, Place, Policy};
 
 use super::detector::Action;
-use super::engine::{EngineArgs, EngineKind};
+use super::engine::{EngineArgs, EngineKind, header_pairs};
 use crate::capture::{Reader, Record};
 use crate::report::{Alert, Colour, Progress, Style, grouped, printable, printable_bytes};
 
@@ -85,6 +88,9 @@ struct Group {
     rule: String,
     /// Host and path.
     place: String,
+    /// The most specific layer of the configuration that holds there: `gateway`, or an entry of its route table; of
+    /// both configurations, if they differ in that.
+    layer: String,
 }
 
 #[derive(Clone, Debug, serde::Serialize)]
@@ -124,6 +130,7 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let mut before = side(&args.before, &args.rules_before)?;
     let mut after = side(&args.after, rules_after)?;
+    let policies = (before.policy(), after.policy());
     let (mut before, mut after) = (before.detectors(), after.detectors());
     let (Some(before), Some(after)) = (before.first_mut(), after.first_mut()) else {
         return Ok(false);
@@ -156,7 +163,12 @@ pub fn run(args: &Args) -> Result<bool> {
             diff.sums.requests += 1;
             diff.sums.blocked_before += u64::from(was.action == Action::Block);
             diff.sums.blocked_after += u64::from(is.action == Action::Block);
-            diff.compare(&record, &old, &new);
+            // The layer is only of interest where there is something to tell.
+            let layer = match old.is_empty() && new.is_empty() {
+                true => String::new(),
+                false => layer(&record, &policies),
+            };
+            diff.compare(&record, &layer, &old, &new);
             let part = reader
                 .total_bytes()
                 .map(|total| reader.consumed_bytes() as f64 / total.max(1) as f64);
@@ -176,6 +188,22 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(diff.sums.unread_captures == 0 && (is_same || !args.exit_code))
 }
 
+/// The most specific layer that holds for a request, before and after.
+fn layer(record: &Record, policies: &(Arc<Policy>, Arc<Policy>)) -> String {
+    let pairs = header_pairs(record);
+    let (place, live) = (Place::of(Headers::Pairs(&pairs)), Live::default());
+    let of = |policy: &Policy| {
+        let effective = policy.effective(&place, &live, 0);
+        let last = effective.layers().last();
+        last.map(|(origin, _)| origin.to_string())
+            .unwrap_or_default()
+    };
+    match (of(&policies.0), of(&policies.1)) {
+        (before, after) if before == after => after,
+        (before, after) => format!("{before} → {after}"),
+    }
+}
+
 #[derive(Default)]
 struct Diff {
     groups: BTreeMap<Group, Members>,
@@ -186,7 +214,7 @@ struct Diff {
 
 impl Diff {
     /// Notes what becomes of the alerts of one request; there is at most one of each type.
-    fn compare(&mut self, record: &Record, old: &[Alert], new: &[Alert]) {
+    fn compare(&mut self, record: &Record, layer: &str, old: &[Alert], new: &[Alert]) {
         let of_type = |alerts: &[Alert], kind: &str| {
             alerts
                 .iter()
@@ -205,7 +233,7 @@ impl Diff {
                     }
                 },
             };
-            self.note(record, alert, change);
+            self.note(record, layer, alert, change);
         }
         for alert in new {
             if of_type(old, alert.alert_type()).is_none() {
@@ -213,12 +241,12 @@ impl Diff {
                     "blocked" => Change::NewlyBlocked,
                     _ => Change::Appears,
                 };
-                self.note(record, alert, change);
+                self.note(record, layer, alert, change);
             }
         }
     }
 
-    fn note(&mut self, record: &Record, alert: &Alert, change: Change) {
+    fn note(&mut self, record: &Record, layer: &str, alert: &Alert, change: Change) {
         self.sums.changed_alerts += 1;
         let path = record
             .target()
@@ -231,6 +259,7 @@ impl Diff {
             alert: alert.alert_type().to_owned(),
             rule: alert.text("RuleId").to_owned(),
             place: format!("{host}{}", printable_bytes(path.get(..80).unwrap_or(path))),
+            layer: layer.to_owned(),
         };
         if let Some(members) = self.groups.get_mut(&group) {
             members.alerts += 1;
@@ -268,8 +297,8 @@ impl Diff {
         let style = Style::of(&io::stdout());
         if !groups.is_empty() {
             let heading = format!(
-                "{:>7}  {:<17}  {:<34}  {:<40}  {}",
-                "alerts", "change", "alert type", "rule", "host and path, first request"
+                "{:>7}  {:<17}  {:<34}  {:<40}  {:<12}  {}",
+                "alerts", "change", "alert type", "rule", "layer", "host and path, first request"
             );
             writeln!(out, "{}", style.paint(Colour::Dim, heading))?;
         }
@@ -277,11 +306,12 @@ impl Diff {
             let change = format!("{:<17}", group.change.name());
             writeln!(
                 out,
-                "{:>7}  {}  {:<34}  {:<40}  {}, {}",
+                "{:>7}  {}  {:<34}  {:<40}  {:<12}  {}, {}",
                 grouped(members.alerts),
                 style.paint(group.change.colour(), change),
                 group.alert,
                 members.title,
+                group.layer,
                 group.place,
                 printable(&members.example),
             )?;

@@ -147,6 +147,14 @@ impl Engine {
         }
     }
 
+    /// The configuration; that of a filter is its own affair.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        match self {
+            Engine::Native { policy, .. } => Arc::clone(policy),
+            Engine::Wasm(_) => Arc::default(),
+        }
+    }
+
     /// One detector for each worker.
     pub fn detectors(&mut self) -> Vec<Box<dyn Detector + Send + '_>> {
         match self {
