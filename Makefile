@@ -4,14 +4,15 @@ SIMD ?= 1
 PORT ?= 10000
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 WASM := $(TARGET_DIR)/portcullis_http.wasm
+WASM_RESPONSE := $(TARGET_DIR)/portcullis_http_response.wasm
 FLOOR := $(TARGET_DIR)/portcullis_floor.wasm
 ENVOY := $(CURDIR)/.tools/bin/envoy
 CORPORA := $(or $(PORTCULLIS_CORPORA),$(wildcard $(CURDIR)/../shared/corpora))
 PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
 # What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
-TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
+TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_WASM_RESPONSE=$(WASM_RESPONSE) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
 
-.PHONY: help run demo test e2e lint wasm eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick floor peers
+.PHONY: help run demo test e2e lint wasm wasm-response eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick floor peers
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,16 +24,17 @@ run: wasm setup-envoy ## Envoy with the filter on 127.0.0.1:10000 (PORT=), demo 
 demo: wasm setup-envoy ## the same, but ends by itself and fails if an expected alert is missing
 	@$(PORTCULLIS) demo --once --envoy $(ENVOY) --wasm $(WASM) --port $(PORT)
 
-test: wasm setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
+test: wasm wasm-response setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
 	cargo fmt --all --check
 	$(TEST_ENV) cargo test --workspace
 	@# The command that the tests were built with.
-	@$(TARGET_DIR)/debug/portcullis rules test rules rules/optional
+	@$(TARGET_DIR)/debug/portcullis rules test rules rules/optional rules/response
 	@$(TARGET_DIR)/debug/portcullis rules test --engine wasm --filter $(WASM) rules
+	@$(TARGET_DIR)/debug/portcullis rules test --engine wasm --filter $(WASM_RESPONSE) rules rules/response
 	@# Any free port: whatever listens on the demo's own must not fail the tests.
 	@$(TARGET_DIR)/debug/portcullis demo --once --envoy $(ENVOY) --wasm $(WASM) --port 0
 
-e2e: wasm setup-envoy setup-tools ## only the tests over several rooms: the filter in the real Envoy, with real tools driven against it
+e2e: wasm wasm-response setup-envoy setup-tools ## only the tests over several rooms: the filter in the real Envoy, with real tools driven against it
 	$(TEST_ENV) cargo test -p portcullis-tests
 
 lint: setup-rust ## rustfmt and clippy, warnings denied
@@ -43,6 +45,11 @@ wasm: setup-rust ## the filter as target/portcullis_http.wasm (SIMD=0: without s
 	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --profile wasm --target wasm32-unknown-unknown
 	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM)
 	@echo "$(WASM): $$(wc -c <$(WASM)) bytes, simd128 $(if $(filter 1,$(SIMD)),on,off)"
+
+wasm-response: setup-rust ## the same for rules about the status, as target/portcullis_http_response.wasm
+	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --features response --profile wasm --target wasm32-unknown-unknown
+	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM_RESPONSE)
+	@echo "$(WASM_RESPONSE): $$(wc -c <$(WASM_RESPONSE)) bytes"
 
 eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR)
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(CORPORA)

@@ -41,6 +41,8 @@ pub struct Context<'a> {
     pub time_unix_ns: i64,
     /// Whether some part of the request was over a limit.
     pub truncated: bool,
+    /// Status of the response, if that was asked about.
+    pub status: Option<u16>,
 }
 
 /// One alert.
@@ -144,6 +146,9 @@ pub struct Properties {
     /// Referer, the values of secrets masked.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub referer: String,
+    /// Status of the response, if the rule asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// Route.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub route: String,
@@ -366,6 +371,7 @@ fn alert(
             target: of_request(target),
             user_agent: of_request(printable(header(b"user-agent"), limits::ALERT_TARGET_BYTES)),
             referer: masked_url(header(b"referer")),
+            status: context.status,
             route: context.route.unwrap_or_default().to_owned(),
             request_id: printable(header(b"x-request-id"), 64),
             command_line,

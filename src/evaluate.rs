@@ -114,6 +114,61 @@ impl Evaluation<'_> {
         }
     }
 
+    /// Whether the condition holds as far as the texts can tell that are there; `None` if that depends on a field
+    /// for which `unknown` holds.
+    pub fn so_far(&self, root: u32, unknown: &impl Fn(Field) -> bool) -> Option<bool> {
+        self.so_far_within(root, unknown, limits::CONDITION_DEPTH)
+    }
+
+    fn so_far_within(
+        &self,
+        index: u32,
+        unknown: &impl Fn(Field) -> bool,
+        depth: usize,
+    ) -> Option<bool> {
+        let Some((node, depth)) = self.rules.node(index).zip(depth.checked_sub(1)) else {
+            return Some(false);
+        };
+        let children = node.children;
+        let kind = NodeKind::from_number(node.kind);
+        let wanted = match kind {
+            Some(NodeKind::Leaf) => {
+                let matcher = self.rules.matcher(children.first)?;
+                let other = Op::from_number(matcher.op)
+                    .filter(|op| op.compares_fields())
+                    .and_then(|_| u8::try_from(matcher.number).ok());
+                let mut fields = [Some(matcher.field), other].into_iter().flatten();
+                return match fields.any(|field| Field::from_number(field).is_some_and(unknown)) {
+                    true => None,
+                    false => Some(self.leaf(children.first, &mut ()).matches),
+                };
+            }
+            Some(NodeKind::Not) => {
+                return Some(!self.so_far_within(children.first, unknown, depth)?);
+            }
+            Some(NodeKind::And) => children.count,
+            Some(NodeKind::Or) => 1,
+            Some(NodeKind::AtLeast) => u32::from(node.threshold),
+            None => return Some(false),
+        };
+        let (mut held, mut open) = (0, 0);
+        for asked in 0..children.count {
+            // Enough hold, or too few are left.
+            if held >= wanted || held + open + (children.count - asked) < wanted {
+                break;
+            }
+            match self.so_far_within(children.first.saturating_add(asked), unknown, depth) {
+                Some(true) => held += 1,
+                Some(false) => {}
+                None => open += 1,
+            }
+        }
+        match held >= wanted {
+            true => Some(true),
+            false => (held + open < wanted).then_some(false),
+        }
+    }
+
     /// Whether some text in `lane` satisfies a question of this condition that could have made its rule a
     /// candidate: one that asks for something to be there.
     pub fn concerns(&self, root: u32, lane: Lane) -> bool {

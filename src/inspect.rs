@@ -10,6 +10,15 @@
 //! command line is held against the rules for processes, as what would have run if the request had got
 //! its way. Detections of those rules are attempts.
 //!
+//! A rule that asks for the response (`sc-status`) is left open while there is none. If the request alone does
+//! not rule it out, the request *awaits* its response, and is asked about once more when that has come:
+//!
+//! ```text
+//! request ──► inspect::request ──► awaiting? ──no──► nothing more (nearly always)
+//!                                      │yes
+//! response ────────────────────────────┴──► inspect::response ──► detections
+//! ```
+//!
 //! An [`Inspector`] owns all memory that an inspection needs and reuses it: an unsuspicious request
 //! allocates nothing. Traffic never makes it fail: any bytes are an event, what is over a limit is
 //! left out, and [`Inspection::truncated`] says so.
@@ -96,6 +105,21 @@ pub struct Inspector {
     remembered: Remembered,
     /// Command lines that the last request tries to inject.
     commands: Vec<Injected>,
+    /// Whether some rule asks for the response.
+    reads_response: bool,
+    /// Rules that the last request leaves open until its response is there.
+    awaiting: Vec<u32>,
+}
+
+/// Which rules are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Those that need no response; of the others it is noted whether they are open.
+    Request,
+    /// Those that need the response, which is there.
+    Response,
+    /// All of them, with what is known.
+    Both,
 }
 
 /// A command line in a request.
@@ -122,8 +146,37 @@ impl Inspector {
             detections: Vec::new(),
             remembered: Remembered::default(),
             commands: Vec::new(),
+            reads_response: rules.needs_response().is_some(),
+            awaiting: Vec::new(),
             rules,
         }
+    }
+
+    /// Whether some rule asks for the response.
+    #[inline]
+    pub fn reads_response(&self) -> bool {
+        self.reads_response
+    }
+
+    /// The rules that the last request leaves open until its response is there.
+    #[inline]
+    pub fn awaiting(&self) -> &[u32] {
+        &self.awaiting
+    }
+
+    /// Whether a response of this status concerns a rule whatever the request was.
+    pub fn concerns_any_request(&self, status: u16) -> bool {
+        let status = status.to_string();
+        let evaluation = Evaluation {
+            rules: &self.rules,
+            texts: &[Text::raw(Field::Status, status.as_bytes())],
+            hits: &self.hits,
+        };
+        let known = |field| field == Field::Status;
+        self.rules
+            .answers()
+            .filter_map(|rule| self.rules.rule(rule))
+            .any(|rule| evaluation.so_far(rule.root, &|field| !known(field)) != Some(false))
     }
 
     /// The rules.
@@ -139,8 +192,26 @@ impl Inspector {
     /// Inspects the head of a request.
     #[inline]
     pub fn request(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+        self.inspect(headers, facts, Phase::Request)
+    }
+
+    /// Inspects the head of a request again, whose status the facts know now, for the rules that ask for it.
+    pub fn response(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+        self.inspect(headers, facts, Phase::Response)
+    }
+
+    #[inline]
+    fn inspect(
+        &mut self,
+        headers: Headers<'_>,
+        facts: &impl Facts,
+        phase: Phase,
+    ) -> Inspection<'_> {
         let mut first = [const { First::None }; 2];
         let truncated = self.scan_request(headers, Some(&mut first));
+        if phase == Phase::Response {
+            self.hits.add_answers(&self.rules);
+        }
         if self.hits.candidates().is_empty() {
             return Inspection {
                 detections: &[],
@@ -150,8 +221,11 @@ impl Inspector {
         self.scan_passed_over(&mut first);
         let truncated = truncated || self.decoded.truncated();
         let lanes = self.lanes_of_candidates();
-        self.evaluate_request(headers, facts, lanes, &first, &mut ());
-        self.evaluate_commands();
+        self.evaluate_request(headers, facts, (lanes, phase), &first, &mut ());
+        // What the request tries to run was asked about when it came.
+        if phase != Phase::Response {
+            self.evaluate_commands();
+        }
         Inspection {
             detections: &self.detections,
             truncated,
@@ -159,21 +233,45 @@ impl Inspector {
     }
 
     /// Inspects the body of a request: `body` is the request whose query it is (see [`crate::body::Request`]). Leaves the
-    /// detections of rules that the head alone, which was inspected before, does not match.
+    /// detections of rules that the head alone, which was inspected before, does not match, and as awaiting the rules
+    /// that the head alone does not leave open.
     pub fn body(
         &mut self,
         head: Headers<'_>,
         body: Headers<'_>,
         facts: &impl Facts,
     ) -> Inspection<'_> {
-        let truncated = self.request(body, facts).truncated;
-        if !self.detections.is_empty() {
+        self.beyond_head(head, body, facts, Phase::Request)
+    }
+
+    /// What [`Inspector::body`] is to [`Inspector::request`], to [`Inspector::response`].
+    pub fn response_body(
+        &mut self,
+        head: Headers<'_>,
+        body: Headers<'_>,
+        facts: &impl Facts,
+    ) -> Inspection<'_> {
+        self.beyond_head(head, body, facts, Phase::Response)
+    }
+
+    fn beyond_head(
+        &mut self,
+        head: Headers<'_>,
+        body: Headers<'_>,
+        facts: &impl Facts,
+        phase: Phase,
+    ) -> Inspection<'_> {
+        let truncated = self.inspect(body, facts, phase).truncated;
+        if !self.detections.is_empty() || !self.awaiting.is_empty() {
             let found = std::mem::take(&mut self.detections);
-            self.request(head, facts);
+            let mut awaiting = std::mem::take(&mut self.awaiting);
+            self.inspect(head, facts, phase);
             let known = std::mem::take(&mut self.detections);
             let is_new =
                 |detection: &Detection| known.iter().all(|known| known.rule != detection.rule);
             self.detections = found.into_iter().filter(is_new).collect();
+            awaiting.retain(|rule| !self.awaiting.contains(rule));
+            self.awaiting = awaiting;
         }
         Inspection {
             detections: &self.detections,
@@ -186,7 +284,8 @@ impl Inspector {
     pub fn exhaustive(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
         let truncated = self.scan_request(headers, None);
         self.hits.fill();
-        self.evaluate_request(headers, facts, RuleRecord::READS_ALL, &[], &mut ());
+        let everything = (RuleRecord::READS_ALL, Phase::Both);
+        self.evaluate_request(headers, facts, everything, &[], &mut ());
         self.evaluate_commands();
         Inspection {
             detections: &self.detections,
@@ -204,7 +303,7 @@ impl Inspector {
             .iter()
             .map(|(field, bytes)| Text::raw(*field, bytes))
             .collect();
-        self.evaluate(source, &texts, &mut ());
+        self.evaluate(source, Phase::Both, &texts, &mut ());
         Inspection {
             detections: &self.detections,
             truncated: false,
@@ -219,7 +318,11 @@ impl Inspector {
         watch: &mut impl Watch,
     ) -> Inspection<'_> {
         let truncated = self.scan_request(headers, None);
-        self.evaluate_request(headers, facts, RuleRecord::READS_ALL, &[], watch);
+        if facts.status().is_some() {
+            self.hits.add_answers(&self.rules);
+        }
+        let everything = (RuleRecord::READS_ALL, Phase::Both);
+        self.evaluate_request(headers, facts, everything, &[], watch);
         self.evaluate_commands();
         Inspection {
             detections: &self.detections,
@@ -243,12 +346,14 @@ impl Inspector {
             detections,
             remembered,
             commands,
+            awaiting,
             ..
         } = self;
         hits.clear();
         decoded.clear();
         detections.clear();
         commands.clear();
+        awaiting.clear();
         let mut truncated = false;
         for (index, (name, value)) in headers.iter().enumerate() {
             if index == limits::HEADERS {
@@ -363,14 +468,17 @@ impl Inspector {
         &mut self,
         headers: Headers<'_>,
         facts: &impl Facts,
-        lanes: u16,
+        (lanes, phase): (u16, Phase),
         first: &[First<'_>],
         watch: &mut impl Watch,
     ) {
         let mut decoded = std::mem::take(&mut self.decoded);
         self.decode_the_rest(headers, lanes, &mut decoded);
         let address = facts.source_address_if(self.reads_address);
-        let status = facts.status().map(|status| status.to_string());
+        let status = match phase {
+            Phase::Request => None,
+            Phase::Response | Phase::Both => facts.status().map(|status| status.to_string()),
+        };
         let mut texts = request_texts(headers, &decoded, lanes);
         if let Some(address) = &address {
             texts.push(Text::raw(Field::SourceIp, address.as_bytes()));
@@ -382,7 +490,7 @@ impl Inspector {
         let named = Signs::NAMES.iter().filter(|(sign, _)| signs.has(*sign));
         texts.extend(named.map(|(_, name)| Text::raw(Field::UriEncoding, name.as_bytes())));
         watch.texts(&texts);
-        self.evaluate(Source::Request, &texts, watch);
+        self.evaluate(Source::Request, phase, &texts, watch);
         if signs.is_empty() && !decoded.truncated() {
             self.remember(first, &texts);
         }
@@ -414,12 +522,19 @@ impl Inspector {
         }
     }
 
-    fn evaluate(&mut self, source: Source, texts: &[Text<'_>], watch: &mut impl Watch) {
+    fn evaluate(
+        &mut self,
+        source: Source,
+        phase: Phase,
+        texts: &[Text<'_>],
+        watch: &mut impl Watch,
+    ) {
         let Inspector {
             rules,
             hits,
             detections,
             commands,
+            awaiting,
             ..
         } = self;
         watch.hits(rules, hits);
@@ -428,6 +543,17 @@ impl Inspector {
             let Some(rule) = rules.rule(index).filter(|rule| rule.source == source as u8) else {
                 continue;
             };
+            match (phase, rule.needs_response != 0) {
+                (Phase::Request, true) => {
+                    let so_far = evaluation.so_far(rule.root, &|field| field.needs_response());
+                    if so_far != Some(false) {
+                        awaiting.push(index);
+                    }
+                    continue;
+                }
+                (Phase::Response, false) => continue,
+                _ => {}
+            }
             watch.rule(index, &rule);
             let outcome = evaluation.condition(rule.root, watch);
             watch.outcome(index, &outcome);
@@ -458,7 +584,7 @@ impl Inspector {
                 name: &command.name,
                 ..Text::raw(Field::CommandLine, &command.line)
             };
-            self.evaluate(Source::Process, &[text], &mut ());
+            self.evaluate(Source::Process, Phase::Both, &[text], &mut ());
             for detection in &mut self.detections {
                 detection.confidence = detection.confidence.min(command.confidence);
             }

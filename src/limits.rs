@@ -43,6 +43,13 @@ pub const REMEMBERED_BYTES: usize = 512;
 /// write one command are one line; more lines are an attacker's noise around the ones that count.
 pub const INJECTED_COMMANDS: usize = 16;
 
+/// Requests that wait for their responses in one worker, since a rule about the status left them open. When there are
+/// more, the oldest is not asked about again, and counted as such.
+pub const AWAITING_REQUESTS: usize = 4096;
+
+/// Bytes of all bodies together that are kept of such requests; what is more is not kept, and counted as such.
+pub const AWAITING_BODY_BYTES: usize = 4 << 20;
+
 /// Entries of a configuration's route table. They are gone through one by one, but only for a request that
 /// raised something; a configuration with more is refused.
 pub const ROUTES: usize = 1024;

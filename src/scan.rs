@@ -191,6 +191,13 @@ impl Hits {
         }
     }
 
+    /// Adds the rules that every response has to evaluate.
+    pub fn add_answers(&mut self, rules: &RuleSet) {
+        for rule in rules.answers() {
+            self.rules.mark(rule);
+        }
+    }
+
     #[cold]
     fn open(&mut self, rules: &RuleSet, wait: Wait, lane: Lane, mut classes: Classes) {
         while classes != 0 {

@@ -13,11 +13,12 @@ use crate::parse::{Options, Parsed, parse_bytes};
 /// Folders in folders, and no deeper.
 const DEPTH: usize = 32;
 
-/// The folder whose rules nobody gets who does not name it: they cost every request.
-const OPTIONAL: &str = "optional";
+/// The folders whose rules nobody gets who does not name them: those of the first cost every request, those of the
+/// second need a filter that sees responses.
+const NAMED_ONLY: [&str; 2] = ["optional", "response"];
 
 /// Every `.yml` and `.yaml` file of a folder and the folders in it, in alphabetical order; a file is itself.
-/// Links to folders are not followed, and folders named `optional` are left out unless they are the root.
+/// Links to folders are not followed, and folders named `optional` or `response` are left out unless they are the root.
 pub fn rule_files(root: &Path) -> io::Result<Vec<PathBuf>> {
     if !root.is_dir() {
         // A file that is not there must be an error, not an empty list.
@@ -33,8 +34,10 @@ pub fn rule_files(root: &Path) -> io::Result<Vec<PathBuf>> {
                 .extension()
                 .is_some_and(|end| end == "yml" || end == "yaml");
             if path.is_dir() {
-                let is_optional = path.file_name().is_some_and(|name| name == OPTIONAL);
-                if depth < DEPTH && !path.is_symlink() && !is_optional {
+                let is_left_out = path
+                    .file_name()
+                    .is_some_and(|name| NAMED_ONLY.iter().any(|left_out| name == *left_out));
+                if depth < DEPTH && !path.is_symlink() && !is_left_out {
                     folders.push((path, depth + 1));
                 }
             } else if is_rule {
@@ -59,11 +62,20 @@ pub fn load_file(path: &Path, options: &Options) -> io::Result<Parsed> {
 /// All documents of a folder or file, checked against each other. All or nothing: the error holds every mistake
 /// of every file, as it is to be shown.
 pub fn load_dir(root: &Path) -> Result<Vec<Document>, String> {
+    load_dirs(&[root])
+}
+
+/// All documents of several folders or files, as [`load_dir`].
+pub fn load_dirs(roots: &[&Path]) -> Result<Vec<Document>, String> {
     let unreadable =
         |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
     let mut documents = Vec::new();
     let mut errors = Vec::new();
-    for path in rule_files(root).map_err(|error| unreadable(root, error))? {
+    let mut files = Vec::new();
+    for root in roots {
+        files.extend(rule_files(root).map_err(|error| unreadable(root, error))?);
+    }
+    for path in files {
         match load_file(&path, &Options::default()) {
             Ok(parsed) => {
                 errors.extend(parsed.errors().map(|error| error.to_string()));

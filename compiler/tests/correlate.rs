@@ -461,7 +461,7 @@ fn what_a_gateway_cannot_know_is_refused_by_name_with_the_reason() {
         ),
         (
             "{type: event_count, rules: a, group-by: [sc-status], timespan: 1m, condition: {gte: 3}}".to_owned(),
-            "error[response-not-inspected]",
+            "error[status-not-grouped]",
         ),
         (
             "{type: event_count, rules: a, group-by: [cs-body], timespan: 1m, condition: {gte: 3}}".to_owned(),

@@ -25,7 +25,12 @@ fn main() -> ExitCode {
 }
 
 fn compiled(rules: &Path) -> Result<Vec<u8>, String> {
-    let documents = portcullis_compiler::load_dir(rules)?;
+    let response = rules.join("response");
+    let roots = match std::env::var_os("CARGO_FEATURE_RESPONSE") {
+        Some(_) => vec![rules, &*response],
+        None => vec![rules],
+    };
+    let documents = portcullis_compiler::load_dirs(&roots)?;
     match backend::compile(&documents) {
         Ok(compiled) => Ok(compiled.bytes),
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),

@@ -90,7 +90,12 @@ pub fn enforce(
         } else if exceptions.iter().all(|exception| exception.has_target()) {
             let reduced = Reduced::new(found.body.unwrap_or(head), &exceptions);
             let pairs = reduced.pairs();
-            let again = inspector.request(Headers::Pairs(&pairs), facts);
+            let reduced = Headers::Pairs(&pairs);
+            let rule = inspector.rules().rule(detection.rule);
+            let again = match rule.is_some_and(|rule| rule.needs_response != 0) {
+                true => inspector.response(reduced, facts),
+                false => inspector.request(reduced, facts),
+            };
             let mut same = again.detections.iter();
             standing.extend(same.find(|found| found.rule == detection.rule).cloned());
         }

@@ -66,11 +66,13 @@ pub enum Section {
     Listeners,
     /// [`KeyRecord`]s, grouped by listener.
     Keys,
+    /// Indices of rules that every response has to evaluate (`u32`).
+    Answers,
 }
 
 impl Section {
     /// How many sections there are.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 }
 
 /// The checksum: every single flipped bit changes it, since each step is a bijection.

@@ -230,6 +230,20 @@ impl RuleSet {
         self.section(Section::Correlations).len() / CorrelationRecord::BYTES
     }
 
+    /// The rules that every response has to evaluate: no text of the request has to be there for them to match.
+    pub fn answers(&self) -> impl Iterator<Item = u32> + '_ {
+        let count = self.section(Section::Answers).len() / u32::BYTES;
+        (0..count).map_while(|index| self.record(Section::Answers, index))
+    }
+
+    /// The first rule that can be answered only once the response is known, if there is one.
+    pub fn needs_response(&self) -> Option<RuleRecord> {
+        let count = u32::try_from(self.rule_count()).unwrap_or(u32::MAX);
+        (0..count)
+            .filter_map(|index| self.rule(index))
+            .find(|rule| rule.needs_response != 0)
+    }
+
     /// A literal.
     pub fn literal(&self, index: u32) -> Option<LiteralRecord> {
         self.record(Section::Literals, index as usize)

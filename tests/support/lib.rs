@@ -37,6 +37,14 @@ pub fn wasm() -> PathBuf {
     from_env("PORTCULLIS_WASM", "target/portcullis_http.wasm")
 }
 
+/// The filter that sees responses, which `make wasm-response` builds.
+pub fn wasm_response() -> PathBuf {
+    from_env(
+        "PORTCULLIS_WASM_RESPONSE",
+        "target/portcullis_http_response.wasm",
+    )
+}
+
 /// The Envoy that `make setup` installs.
 pub fn envoy() -> PathBuf {
     from_env("PORTCULLIS_ENVOY", ".tools/bin/envoy")
@@ -72,7 +80,15 @@ impl Gateway {
 
     /// With edits to the example configuration; the error is that of an Envoy that does not start.
     pub fn start(edit: impl FnOnce(Config) -> Result<Config>) -> Result<Gateway> {
-        Gateway::run(edit(Config::new(&wasm(), upstream::start()?)?)?)
+        Gateway::with_filter(&wasm(), edit)
+    }
+
+    /// The same with another build of the filter.
+    pub fn with_filter(
+        filter: &Path,
+        edit: impl FnOnce(Config) -> Result<Config>,
+    ) -> Result<Gateway> {
+        Gateway::run(edit(Config::new(filter, upstream::start()?)?)?)
     }
 
     /// With another example, edited.
@@ -109,8 +125,13 @@ impl Gateway {
     /// A last request with an alert of its own tells that the alerts of all earlier ones have been read, since
     /// the log keeps their order.
     pub fn alerts(&self) -> Vec<Alert> {
-        let canary = self.canaries.replace(self.canaries.get() + 1);
-        let target = format!("/This_Will_Generate_ASC_Alert/{canary}");
+        self.alerts_by("/This_Will_Generate_ASC_Alert")
+    }
+
+    /// The same under rules of one's own: a request for anything below `canary` must raise an alert.
+    pub fn alerts_by(&self, canary: &str) -> Vec<Alert> {
+        let number = self.canaries.replace(self.canaries.get() + 1);
+        let target = format!("{canary}/{number}");
         self.get(&target, "");
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut alerts = Vec::new();
@@ -178,6 +199,11 @@ impl Gateway {
     /// The filter still works, and its VM is the one that it started with.
     pub fn assert_alive(&self) {
         self.alerts();
+        self.assert_never_reloaded();
+    }
+
+    /// The VM is the one that it started with.
+    pub fn assert_never_reloaded(&self) {
         assert!(self.envoy.borrow_mut().runs());
         for name in ["vm_reload", "vm_reload_failure", "vm_reload_backoff"] {
             let name = format!("wasm.portcullis.{name}");

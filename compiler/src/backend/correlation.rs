@@ -358,10 +358,10 @@ fn key<'a>(
             "use something in the head of the request",
         )),
         field if field.needs_response() => Err((
-            "response-not-inspected",
+            "status-not-grouped",
             span,
-            "the filter does not see the response in this version".to_owned(),
-            "use something in the head of the request",
+            "a correlation cannot group by the status or count its values".to_owned(),
+            "write a rule for each status that matters, and count those",
         )),
         Field::UriEncoding | Field::QueryValue | Field::CookieValue | Field::Header
             if path.part.is_none() =>

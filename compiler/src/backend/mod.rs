@@ -149,20 +149,14 @@ fn compile_rule<'d>(
             "ask for something in the head of the request",
         ));
     }
-    if tree.reads(&|field| field.needs_response()) {
-        return Err((
-            "response-not-inspected",
-            head.title.span,
-            "the rule asks for the response, which the filter does not see in this version"
-                .to_owned(),
-            "leave `sc-status` out of the rule",
-        ));
-    }
     let input = writer::RuleInput {
         needs_response: tree.reads(&|field: Field| field.needs_response()),
         ..input(head, source, silent)?
     };
-    Ok(writer.rule(&input, &tree))
+    let is_anchored = writer.rule(&input, &tree);
+    // A status that few responses have is as good as a text that few requests have.
+    let is_rare = || tree.with_status(200) == Some(false);
+    Ok(is_anchored || input.needs_response && is_rare())
 }
 
 /// Sigma's filter documents, by the rules that they are for.

@@ -77,6 +77,26 @@ impl Tree {
         }
     }
 
+    /// Whether the condition holds for a response of this status as far as that alone can tell.
+    pub fn with_status(&self, status: i64) -> Option<bool> {
+        let at_least = |wanted: usize, children: &[Tree]| {
+            let answers = || children.iter().map(|child| child.with_status(status));
+            let held = answers().filter(|one| *one == Some(true)).count();
+            let open = answers().filter(Option::is_none).count();
+            match held >= wanted {
+                true => Some(true),
+                false => (held + open < wanted).then_some(false),
+            }
+        };
+        match self {
+            Tree::And(children) => at_least(children.len(), children),
+            Tree::Or(children) => at_least(1, children),
+            Tree::AtLeast(wanted, children) => at_least(*wanted, children),
+            Tree::Not(child) => child.with_status(status).map(|holds| !holds),
+            Tree::Leaf(leaf) => leaf.with_status(status),
+        }
+    }
+
     /// Joins nested conjunctions and disjunctions and drops those of one child.
     fn simplified(self) -> Tree {
         fn flat(children: Vec<Tree>, same: fn(Tree) -> Result<Vec<Tree>, Tree>) -> Vec<Tree> {
@@ -376,6 +396,30 @@ fn compare(
 }
 
 impl Leaf {
+    fn with_status(&self, status: i64) -> Option<bool> {
+        let field = self.field.as_ref()?.field;
+        if field != Field::Status {
+            return None;
+        }
+        let text = status.to_string();
+        let text = text.as_bytes();
+        let any = |holds: &dyn Fn(&[u8]) -> bool| match &self.operand {
+            Operand::Literals(literals) => Some(literals.iter().any(|literal| holds(literal))),
+            _ => None,
+        };
+        match self.op {
+            layout::Op::NumEq => Some(status == self.number),
+            layout::Op::NumLt => Some(status < self.number),
+            layout::Op::NumLte => Some(status <= self.number),
+            layout::Op::NumGt => Some(status > self.number),
+            layout::Op::NumGte => Some(status >= self.number),
+            layout::Op::Equals => any(&|literal| text == literal),
+            layout::Op::StartsWith => any(&|literal| text.starts_with(literal)),
+            layout::Op::EndsWith => any(&|literal| text.ends_with(literal)),
+            _ => None,
+        }
+    }
+
     /// The other field, if the question compares two.
     pub fn compared_field(&self) -> Option<Field> {
         let number = u8::try_from(self.number).ok();

@@ -47,6 +47,7 @@ pub struct Writer {
     /// The rules that wait at each gate.
     gates: Vec<Vec<u32>>,
     always: Vec<u32>,
+    answers: Vec<u32>,
     lanes_read: u8,
     correlations: Vec<CorrelationRecord>,
     /// For each correlation's rule its number, the listener without its keys, and these.
@@ -78,6 +79,7 @@ impl Writer {
         let anchors = anchor::of(tree);
         match &anchors {
             Some(anchors) => self.anchor(number, anchors),
+            None if input.needs_response => self.answers.push(number),
             None => self.always.push(number),
         }
         // A rule that waits for any text is cheap only where the engine remembers texts that were harmless.
@@ -454,6 +456,7 @@ impl Writer {
         put(Section::ClassGates, records(&waiting));
         put(Section::GateRuns, records(&gate_runs));
         put(Section::Always, records(&self.always));
+        put(Section::Answers, records(&self.answers));
         let indexed = literal_records.len().max(postings.len());
         (indexed < LiteralRecord::NOT_SCANNED.0 as usize).then(|| layout::assemble(&sections))
     }

@@ -36,6 +36,10 @@ pub trait Plugin: Default {
     fn request_trailers(&mut self, _host: &Host, _stream: u32) -> Flow {
         Flow::Continue
     }
+
+    /// A stream is over, whatever became of it. The headers of its request can be read once more. Called only for
+    /// plugins that are exported with `log`.
+    fn log(&mut self, _host: &Host, _stream: u32) {}
 }
 
 /// What becomes of a request.
@@ -65,6 +69,16 @@ pub fn report_panics() {
 /// Exports the callbacks of a plugin.
 #[macro_export]
 macro_rules! export {
+    ($plugin:ty, body, log) => {
+        $crate::export!($plugin, body);
+
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_log(context: u32) {
+            with_plugin((), |plugin, host| {
+                $crate::Plugin::log(plugin, host, context);
+            });
+        }
+    };
     ($plugin:ty, body) => {
         $crate::export!($plugin);
 

@@ -4,10 +4,14 @@
 //! request costs one host call, for its headers; one with a body a few more. Everything else the host is asked for (address,
 //! time, route) and told (log, filter state, counters) only when a rule matched.
 //!
+//! With the feature `response` it is another module, `portcullis_http_response.wasm`: one that also asks rules about the
+//! status, when a stream is over. Only a stream that a rule was left open for costs anything then, beside the callback.
+//!
 //! An alert leaves in four ways: one JSON line in the log (level warn), filter state for access logs
 //! (`%FILTER_STATE(wasm.portcullis.alert_type:PLAIN)%`), counters, and, if the request is blocked,
 //! the details of the response code.
 
+mod pending;
 mod report;
 
 use std::collections::VecDeque;
@@ -20,10 +24,14 @@ use portcullis::policy::{Found, Policy};
 use portcullis::ruleset::RuleSet;
 use portcullis_abi::{Flow, HeaderMap, Host, Level, Plugin};
 
+use pending::Pending;
 use report::Reporter;
 
 /// The rules that ship with the filter.
 static SHIPPED_RULES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.bin"));
+
+/// Whether this is the module that sees responses.
+const SEES_RESPONSES: bool = cfg!(feature = "response");
 
 /// Configurations that one VM keeps. Envoy shares a VM among all filters of the same `vm_id`, code and VM
 /// configuration, so a route table can bring several.
@@ -45,6 +53,7 @@ struct HttpFilter {
     instances: Vec<Instance>,
     reporter: Reporter,
     waiting: Waiting,
+    pending: Pending,
 }
 
 /// The heads of requests whose bodies are still coming: the host does not give headers out a second time.
@@ -86,7 +95,10 @@ impl Waiting {
     }
 }
 
+#[cfg(not(feature = "response"))]
 portcullis_abi::export!(HttpFilter, body);
+#[cfg(feature = "response")]
+portcullis_abi::export!(HttpFilter, body, log);
 
 impl Plugin for HttpFilter {
     fn configure(&mut self, host: &Host, bytes: usize) -> bool {
@@ -105,6 +117,7 @@ impl Plugin for HttpFilter {
             instances,
             reporter,
             waiting,
+            pending,
         } = self;
         let Some(instance) = instance_of(host, instances) else {
             return Flow::Continue;
@@ -123,19 +136,24 @@ impl Plugin for HttpFilter {
             ..
         } = instance;
         let (detected, truncated) = {
-            let inspection = inspector.request(headers, &HostFacts(host));
+            let inspection = inspector.request(headers, &HostFacts::of(host));
             (!inspection.detections.is_empty(), inspection.truncated)
         };
+        let is_open = SEES_RESPONSES && !inspector.awaiting().is_empty();
         if detected || truncated {
             let found = Found {
                 event: headers.into(),
                 body: None,
                 detections: inspector.detections().to_vec(),
             };
-            let reported = reporter.report(host, inspector, correlator, policy, found, truncated);
+            let facts = HostFacts::of(host);
+            let reported = reporter.report(&facts, inspector, correlator, policy, found, truncated);
             if reported == Flow::Stop {
                 return Flow::Stop;
             }
+        }
+        if is_open && !pending.add(stream) {
+            reporter.unasked_response(host);
         }
         if !is_end {
             // What a route says of bodies is looked up for requests that have one.
@@ -165,6 +183,76 @@ impl Plugin for HttpFilter {
         self.inspect_body(host, at, !is_end || bytes > most)
     }
 
+    fn log(&mut self, host: &Host, stream: u32) {
+        let HttpFilter {
+            instances,
+            reporter,
+            pending,
+            ..
+        } = self;
+        let kept = pending.take(stream);
+        let Some(instance) = instance_of(host, instances) else {
+            return;
+        };
+        let Instance {
+            inspector,
+            policy,
+            correlator,
+            ..
+        } = instance;
+        let asks_all = inspector.rules().answers().next().is_some();
+        if policy.is_off || kept.is_none() && !asks_all {
+            return;
+        }
+        let facts = HostFacts::of(host).with_status();
+        let Some(status) = facts.status else {
+            return;
+        };
+        if kept.is_none() && !inspector.concerns_any_request(status) {
+            return;
+        }
+        // What this filter answers itself says nothing about what is behind it.
+        let details = host.property("response\0code_details").unwrap_or_default();
+        if details.starts_with(report::BLOCKED.as_bytes()) {
+            return;
+        }
+        let Ok(block) = host.header_block(HeaderMap::Request) else {
+            return;
+        };
+        let head = Headers::Block(block);
+        let inspection = inspector.response(head, &facts);
+        let truncated = inspection.truncated;
+        let detections = inspection.detections.to_vec();
+        if !detections.is_empty() {
+            let found = Found {
+                event: head.into(),
+                body: None,
+                detections,
+            };
+            reporter.report(&facts, inspector, correlator, policy, found, truncated);
+        }
+        let kept = kept.filter(|kept| !kept.is_empty());
+        let request = kept
+            .as_ref()
+            .and_then(|kept| body::Request::new(head, kept));
+        let Some(request) = request else {
+            return;
+        };
+        let pairs = request.pairs();
+        let content = Headers::Pairs(&pairs);
+        let inspection = inspector.response_body(head, content, &facts);
+        let truncated = truncated || inspection.truncated;
+        let detections = inspection.detections.to_vec();
+        if !detections.is_empty() {
+            let found = Found {
+                event: head.into(),
+                body: Some(content),
+                detections,
+            };
+            reporter.report(&facts, inspector, correlator, policy, found, truncated);
+        }
+    }
+
     fn request_trailers(&mut self, host: &Host, stream: u32) -> Flow {
         // Of a body that went on to the upstream before, nothing is waiting.
         match self.waiting.position(stream) {
@@ -182,8 +270,14 @@ impl HttpFilter {
             instances,
             reporter,
             waiting,
+            pending,
         } = self;
-        let Some(Head { most, block, .. }) = waiting.heads.remove(at) else {
+        let Some(Head {
+            stream,
+            most,
+            block,
+        }) = waiting.heads.remove(at)
+        else {
             return Flow::Continue;
         };
         let Some(instance) = instance_of(host, instances) else {
@@ -196,19 +290,23 @@ impl HttpFilter {
             ..
         } = instance;
         let head = Headers::Block(&block);
-        let request = host
-            .request_body(most)
-            .ok()
+        let content = host.request_body(most).unwrap_or_default();
+        let request = Some(content)
             .filter(|content| !content.is_empty())
             .and_then(|content| body::Request::new(head, content));
         let Some(request) = request else {
             return Flow::Continue;
         };
+        let kept = content;
         let pairs = request.pairs();
         let content = Headers::Pairs(&pairs);
-        let inspection = inspector.body(head, content, &HostFacts(host));
+        let facts = HostFacts::of(host);
+        let inspection = inspector.body(head, content, &facts);
         let truncated = inspection.truncated || is_cut;
         let detections = inspection.detections.to_vec();
+        if SEES_RESPONSES && !inspector.awaiting().is_empty() && !pending.add_body(stream, kept) {
+            reporter.unasked_response(host);
+        }
         if detections.is_empty() && !truncated {
             return Flow::Continue;
         }
@@ -217,7 +315,11 @@ impl HttpFilter {
             body: Some(content),
             detections,
         };
-        reporter.report(host, inspector, correlator, policy, found, truncated)
+        let reported = reporter.report(&facts, inspector, correlator, policy, found, truncated);
+        if reported == Flow::Stop {
+            pending.take(stream);
+        }
+        reported
     }
 
     fn accept(&mut self, host: &Host, bytes: usize) -> Result<(), String> {
@@ -232,6 +334,14 @@ impl HttpFilter {
         };
         let (policy, rules) = Policy::load(configuration, || RuleSet::open(SHIPPED_RULES))
             .map_err(|error| error.to_string())?;
+        if let Some(rule) = rules.needs_response().filter(|_| !SEES_RESPONSES) {
+            return Err(format!(
+                "ruleset: the rule `{}` ({}) asks for the response, which this module does not see; load \
+                 portcullis_http_response.wasm in its place, or leave the rule out",
+                rules.text(rule.title),
+                rules.text(rule.path)
+            ));
+        }
         let name = host.property("plugin_name").unwrap_or_default().to_vec();
         let instance = Instance {
             policy,
@@ -274,11 +384,36 @@ fn named<'i>(host: &Host, instances: &'i mut [Instance]) -> Option<&'i mut Insta
 }
 
 /// What a rule asks the host for.
-struct HostFacts<'h>(&'h Host);
+#[derive(Clone, Copy)]
+struct HostFacts<'h> {
+    host: &'h Host,
+    /// Status of the response, once it is asked about.
+    status: Option<u16>,
+}
+
+impl<'h> HostFacts<'h> {
+    fn of(host: &'h Host) -> HostFacts<'h> {
+        HostFacts { host, status: None }
+    }
+
+    /// The same once there is a response. A client that hung up before got none.
+    fn with_status(self) -> HostFacts<'h> {
+        let number = self.host.property("response\0code").ok();
+        let number = number.and_then(|bytes| Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?)));
+        HostFacts {
+            status: number.and_then(|number| u16::try_from(number).ok().filter(|code| *code > 0)),
+            ..self
+        }
+    }
+}
 
 impl Facts for HostFacts<'_> {
     fn source_address(&self) -> Option<std::net::IpAddr> {
-        let address = std::str::from_utf8(self.0.property("source\0address").ok()?).ok()?;
+        let address = std::str::from_utf8(self.host.property("source\0address").ok()?).ok()?;
         portcullis::alert::without_port(address).parse().ok()
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.status
     }
 }

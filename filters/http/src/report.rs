@@ -21,6 +21,9 @@ const GRPC_PERMISSION_DENIED: i32 = 7;
 const ROUTE_NAME: &str = "xds\0route_name";
 const VIRTUAL_HOST_NAME: &str = "xds\0virtual_host_name";
 
+/// How the details of a response begin that this filter gave itself.
+pub const BLOCKED: &str = "portcullis_blocked";
+
 /// Where a route and a virtual host keep their settings, and where Envoy Gateway puts what stands in an
 /// annotation `gateway.envoyproxy.io/portcullis` of the HTTPRoute.
 const ROUTE_METADATA: &str = "xds\0route_metadata\0filter_metadata\0portcullis";
@@ -41,17 +44,19 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Raises the alerts of the last inspection, and blocks the request if the policy says so.
+    /// Raises the alerts of the last inspection, and blocks the request if the policy says so and its response is not
+    /// on its way yet.
     #[cold]
     pub fn report(
         &mut self,
-        host: &Host,
+        facts: &HostFacts<'_>,
         inspector: &mut Inspector,
         correlator: &mut Correlator,
         policy: &Policy,
         found: Found<'_>,
         truncated: bool,
     ) -> Flow {
+        let host = facts.host;
         if truncated {
             self.count(host, "portcullis.truncated_requests".to_owned());
         }
@@ -71,6 +76,7 @@ impl Reporter {
             route: text(ROUTE_NAME),
             time_unix_ns: host.time_unix_ns(),
             truncated,
+            status: facts.status,
         };
         let place = Place {
             route: context.route.unwrap_or_default().to_owned(),
@@ -79,13 +85,16 @@ impl Reporter {
         };
         let live = self.live(host, inspector.rules());
         let effective = policy.effective(&place, &live, context.time_unix_ns);
-        let standing = policy::judge(inspector, correlator, found, &HostFacts(host), &effective);
+        let standing = policy::judge(inspector, correlator, found, facts, &effective);
         let alerts = alert::alerts(
             inspector.rules(),
             &standing,
             headers,
             &context,
-            |rule, severity, confidence| effective.action(rule, severity, confidence),
+            |rule, severity, confidence| match facts.status {
+                Some(_) => Action::Detected,
+                None => effective.action(rule, severity, confidence),
+            },
         );
         let Some(first) = alerts.first() else {
             return Flow::Continue;
@@ -129,6 +138,11 @@ impl Reporter {
         }
         let live = self.live(host, rules);
         policy.effective(&place, &live, 0).body_bytes()
+    }
+
+    /// Counts a response about which rules are not asked.
+    pub fn unasked_response(&mut self, host: &Host) {
+        self.count(host, "portcullis.unasked_responses".to_owned());
     }
 
     /// What the gateway's route table says about this request.
@@ -242,7 +256,7 @@ fn show_in_access_log(host: &Host, alert: &Alert) {
 fn block(host: &Host, answer: Answer<'_>, request: Headers<'_>, alert: &Alert) -> Flow {
     let properties = &alert.extended_properties;
     let details = format!(
-        "portcullis_blocked{{alert={} rule={}}}",
+        "{BLOCKED}{{alert={} rule={}}}",
         alert.alert_type, properties.rule_id
     );
     let refusal = answer.refusal(request, &properties.request_id);

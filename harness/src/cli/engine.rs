@@ -227,7 +227,7 @@ impl Native {
         &mut self,
         record: &Record,
         found: Found<'_>,
-        truncated: bool,
+        (truncated, status): (bool, Option<u16>),
         alerts: &mut Vec<Alert>,
     ) -> bool {
         let event = found.event;
@@ -237,6 +237,7 @@ impl Native {
             route: None,
             time_unix_ns: time_unix_ns(record),
             truncated,
+            status,
         };
         let (place, live) = match event {
             Event::Request(headers) => (Place::of(headers), Live::default()),
@@ -257,8 +258,11 @@ impl Native {
             &context,
             // A process has started already; there is nothing to block.
             |rule, severity, confidence| match event {
-                Event::Request(_) => effective.action(rule, severity, confidence),
-                Event::Process(..) => policy::Action::Detected,
+                Event::Request(_) if status.is_none() => {
+                    effective.action(rule, severity, confidence)
+                }
+                // Nor is there once the response is on its way.
+                _ => policy::Action::Detected,
             },
         );
         // Only text and numbers are in an alert, so it can always be written.
@@ -273,20 +277,23 @@ impl Native {
             .any(|alert| alert.extended_properties.action == policy::Action::Blocked.name())
     }
 
-    /// Inspects the head of a request and, if that is not blocked, its body.
+    /// Inspects the head of a request and, if that is not blocked, its body, and then what both come to with the
+    /// response.
     fn request(&mut self, record: &Record, alerts: &mut Vec<Alert>) -> Verdict {
         let pairs = header_pairs(record);
         let head = Headers::Pairs(&pairs);
         let inspection = self.inspector.request(head, &RecordFacts(record));
         let mut truncated = inspection.truncated;
         let mut is_blocked = false;
-        if !inspection.detections.is_empty() {
+        let detections = inspection.detections.to_vec();
+        let mut is_open = !self.inspector.awaiting().is_empty();
+        if !detections.is_empty() {
             let found = Found {
                 event: head.into(),
                 body: None,
-                detections: inspection.detections.to_vec(),
+                detections,
             };
-            is_blocked = self.report(record, found, truncated, alerts);
+            is_blocked = self.report(record, found, (truncated, None), alerts);
         }
         let content = record.body().unwrap_or_default();
         let body_bytes = match content.is_empty() {
@@ -305,14 +312,21 @@ impl Native {
             let body = Headers::Pairs(&pairs);
             let inspection = self.inspector.body(head, body, &RecordFacts(record));
             truncated |= inspection.truncated || kept.len() < content.len();
-            if !inspection.detections.is_empty() {
+            let detections = inspection.detections.to_vec();
+            is_open |= !self.inspector.awaiting().is_empty();
+            if !detections.is_empty() {
                 let found = Found {
                     event: head.into(),
                     body: Some(body),
-                    detections: inspection.detections.to_vec(),
+                    detections,
                 };
-                is_blocked = self.report(record, found, truncated, alerts);
+                is_blocked = self.report(record, found, (truncated, None), alerts);
             }
+        }
+        if let Some(status) = record.status.filter(|_| !is_blocked)
+            && (is_open || self.inspector.concerns_any_request(status))
+        {
+            self.response(record, status, (head, kept), truncated, alerts);
         }
         Verdict {
             action: if is_blocked {
@@ -322,6 +336,42 @@ impl Native {
             },
             truncated,
             failure: None,
+        }
+    }
+}
+
+impl Native {
+    /// Asks the rules about the response, with the head and the body of the request.
+    fn response(
+        &mut self,
+        record: &Record,
+        status: u16,
+        (head, content): (Headers<'_>, &[u8]),
+        truncated: bool,
+        alerts: &mut Vec<Alert>,
+    ) {
+        let facts = RecordFacts(record);
+        let detections = self.inspector.response(head, &facts).detections.to_vec();
+        let mut report = |native: &mut Self, body, detections: Vec<_>| {
+            if !detections.is_empty() {
+                let found = Found {
+                    event: head.into(),
+                    body,
+                    detections,
+                };
+                native.report(record, found, (truncated, Some(status)), alerts);
+            }
+        };
+        report(self, None, detections);
+        if content.is_empty() {
+            return;
+        }
+        if let Some(request) = body::Request::new(head, content) {
+            let pairs = request.pairs();
+            let body = Headers::Pairs(&pairs);
+            let inspection = self.inspector.response_body(head, body, &facts);
+            let detections = inspection.detections.to_vec();
+            report(self, Some(body), detections);
         }
     }
 }
@@ -344,7 +394,7 @@ impl Detector for Native {
                 body: None,
                 detections: inspection.detections.to_vec(),
             };
-            self.report(record, found, truncated, alerts);
+            self.report(record, found, (truncated, None), alerts);
         }
         Verdict {
             truncated,

@@ -473,8 +473,11 @@ impl Runner<'_> {
             };
             let pairs = header_pairs(record);
             let (headers, facts) = (Headers::Pairs(&pairs), RecordFacts(record));
-            inspector.request(headers, &facts);
-            let (rules, found) = (inspector.rules(), inspector.detections());
+            let mut found = inspector.request(headers, &facts).detections.to_vec();
+            if record.status.is_some() {
+                found.extend_from_slice(inspector.response(headers, &facts).detections);
+            }
+            let (rules, found) = (inspector.rules(), &found[..]);
             let time = time_unix_ns(record);
             let fired = correlator.observe(rules, found, headers, &facts, time);
             let matches = names(inspector, found, rule.id) || names(inspector, fired, rule.id);
