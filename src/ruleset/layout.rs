@@ -17,7 +17,7 @@ use crate::normalise::Classes;
 pub const MAGIC: [u8; 4] = *b"PRTC";
 
 /// Version of this layout. Any change to this file that changes bytes raises it.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Bytes before the first section.
 pub const HEADER_BYTES: usize = 20 + Section::COUNT * 8;
