@@ -90,6 +90,8 @@ fields! {
     Hashes = "Hashes", Some(Lane::Process);
     /// Logon session of the process.
     LogonId = "LogonId", Some(Lane::Process);
+    /// File version in the executable's version resource.
+    FileVersion = "FileVersion", Some(Lane::Process);
 }
 
 impl Field {

@@ -25,7 +25,7 @@ const WINDOWS: [&[&str]; 5] = [
 ];
 
 /// Fields by their names in Windows events.
-const WINDOWS_FIELDS: [(Field, &[&str]); 13] = [
+const WINDOWS_FIELDS: [(Field, &[&str]); 14] = [
     (
         Field::CommandLine,
         &["CommandLine", "ProcessCommandLine", "commandLine"],
@@ -54,6 +54,7 @@ const WINDOWS_FIELDS: [(Field, &[&str]); 13] = [
     (Field::ParentUser, &["ParentUser"]),
     (Field::IntegrityLevel, &["IntegrityLevel"]),
     (Field::Hashes, &["Hashes"]),
+    (Field::FileVersion, &["FileVersion"]),
 ];
 
 /// Fields by their places in what other sensors write.

@@ -14,13 +14,15 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use portcullis::field::Field;
+
 use crate::ast::{Comparison, Confidence, Match, Op, Part, RegexFlags, Structure, Test, TextOp};
 use crate::diagnostic::short;
 use crate::limits;
 use crate::nearest::{list, suggest};
 use crate::parse::Context;
 use crate::source::{Span, Spanned};
-use crate::taxonomy::{self, Category, FieldPath};
+use crate::taxonomy::{self, Category, FieldPath, Piece};
 use crate::values::{self, Utf16};
 use crate::yaml::{Kind, Node, Plain, Scalar};
 
@@ -131,10 +133,78 @@ pub(crate) fn item(
     let text = key.scalar().map_or("", |scalar| &*scalar.text);
     let mut words = split(text);
     let name = words.next().unwrap_or((0, ""));
-    let field = field(context, category, key, name);
+    let piece = taxonomy::piece(category, name.1);
+    let field = match piece {
+        Some(piece) => Some(Spanned::new(
+            FieldPath {
+                field: piece.field,
+                part: None,
+            },
+            key.inner(&context.report.source, name.0, name.0 + name.1.len()),
+        )),
+        None => field(context, category, key, name),
+    };
     let plan = plan(context, key, text, name.1, words)?;
-    let test = read(context, category, plan, field, key.span, value)?;
+    let mut test = read(context, category, plan, field, key.span, value)?;
+    if let Some(piece) = piece {
+        ask_of_whole(context, &mut test, piece);
+    }
+    if context.options.public {
+        as_the_public_writes(&mut test);
+    }
     (context.report.errors() == errors).then_some(test)
+}
+
+/// From questions about a piece to those about the field that holds it.
+fn ask_of_whole(context: &mut Context<'_>, test: &mut Test, piece: &Piece) {
+    for one in test.values.iter_mut().flatten() {
+        let (is_end, text) = match &one.op {
+            Op::Equals(text) if !text.is_empty() => (piece.is_end, text),
+            Op::EndsWith(text) if piece.is_end => {
+                one.op = Op::EndsWith(text.clone());
+                continue;
+            }
+            Op::StartsWith(text) if !piece.is_end => (false, text),
+            _ => {
+                let field = piece.field.name();
+                context.report.error(
+                    "piece-not-whole",
+                    one.span,
+                    format!(
+                        "`{}` is read out of `{field}`, and can only be compared as a whole",
+                        piece.name
+                    ),
+                    format!(
+                        "write `{field}` with what stands around it, such as `{}…`",
+                        piece.before
+                    ),
+                );
+                return;
+            }
+        };
+        let whole = [piece.before.as_bytes(), text].concat();
+        one.op = match is_end {
+            true => Op::EndsWith(whole),
+            false => Op::Contains(whole),
+        };
+    }
+}
+
+/// Public rules write `cs-uri-query` for the whole target as well, path and all, since many log formats have both in
+/// one. So a question that may be about the path is asked of the target.
+fn as_the_public_writes(test: &mut Test) {
+    let is_query = |path: &FieldPath| path.field == Field::UriQuery && path.part.is_none();
+    let Some(field) = test.field.as_mut().filter(|field| is_query(&field.value)) else {
+        return;
+    };
+    let may_be_path = |one: &Match| match &one.op {
+        Op::Contains(_) | Op::EndsWith(_) | Op::Wildcard(_) | Op::Regex { .. } => true,
+        Op::Equals(text) | Op::StartsWith(text) => text.starts_with(b"/"),
+        _ => false,
+    };
+    if test.values.iter().flatten().any(may_be_path) {
+        field.value.field = Field::Uri;
+    }
 }
 
 /// Reads keywords: values without a field.
@@ -456,7 +526,14 @@ fn read(
         );
         return None;
     }
-    if plan.all && written.len() < 2 {
+    if plan.all && written.len() < 2 && context.options.public {
+        context.report.warning(
+            "all-needs-list",
+            key,
+            "`all` of one value is that value",
+            "leave `all` out",
+        );
+    } else if plan.all && written.len() < 2 {
         context.report.error(
             "all-needs-list",
             key,
@@ -773,8 +850,8 @@ impl Value<'_, '_> {
         let mut found = false;
         for (at, piece) in placeholders(&text) {
             let with = match piece {
-                Piece::Text(text) => vec![values::parts(text)],
-                Piece::Placeholder(name) => {
+                Shard::Text(text) => vec![values::parts(text)],
+                Shard::Placeholder(name) => {
                     found = true;
                     let options = self.context.options;
                     let Some(filled) = options
@@ -896,13 +973,13 @@ fn around(text: Vec<Part>, op: TextOp) -> Vec<Part> {
     parts
 }
 
-enum Piece<'t> {
+enum Shard<'t> {
     Text(&'t str),
     Placeholder(&'t str),
 }
 
 /// The pieces of a text with `%placeholders%`, each with its place. A name is made of word characters.
-fn placeholders(text: &str) -> Vec<(usize, Piece<'_>)> {
+fn placeholders(text: &str) -> Vec<(usize, Shard<'_>)> {
     let mut pieces = Vec::new();
     let mut begun = 0;
     let mut from = 0;
@@ -917,13 +994,13 @@ fn placeholders(text: &str) -> Vec<(usize, Piece<'_>)> {
             .unwrap_or(rest.len());
         from = open + 1;
         if length > 0 && rest.as_bytes().get(length) == Some(&b'%') {
-            pieces.push((begun, Piece::Text(text.get(begun..open).unwrap_or(""))));
-            pieces.push((open, Piece::Placeholder(rest.get(..length).unwrap_or(""))));
+            pieces.push((begun, Shard::Text(text.get(begun..open).unwrap_or(""))));
+            pieces.push((open, Shard::Placeholder(rest.get(..length).unwrap_or(""))));
             begun = open + length + 2;
             from = begun;
         }
     }
-    pieces.push((begun, Piece::Text(text.get(begun..).unwrap_or(""))));
+    pieces.push((begun, Shard::Text(text.get(begun..).unwrap_or(""))));
     pieces
 }
 
@@ -965,6 +1042,12 @@ impl Context<'_> {
         span: Span,
         near: &[&str],
     ) {
+        if let Some(why) = taxonomy::unanswered(category, name) {
+            let message = format!("`{}` is not answered here: {why}", short(name));
+            let help = "leave the line out if the rule is as good without it";
+            self.report.error("field-not-answered", span, message, help);
+            return;
+        }
         let message = format!(
             "`{}` events have no field `{}`",
             category.name(),

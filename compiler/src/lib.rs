@@ -59,5 +59,5 @@ pub mod values;
 pub mod yaml;
 
 #[cfg(not(target_family = "wasm"))]
-pub use load::{load_dir, load_dirs, load_file, rule_files};
-pub use parse::{Options, Parsed, parse, parse_bytes};
+pub use load::{load_dir, load_dirs, load_file, public_rule_files, rule_files};
+pub use parse::{Kinds, Options, Parsed, Refused, parse, parse_bytes};

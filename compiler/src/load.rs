@@ -20,6 +20,15 @@ const NAMED_ONLY: [&str; 2] = ["optional", "response"];
 /// Every `.yml` and `.yaml` file of a folder and the folders in it, in alphabetical order; a file is itself.
 /// Links to folders are not followed, and folders named `optional` or `response` are left out unless they are the root.
 pub fn rule_files(root: &Path) -> io::Result<Vec<PathBuf>> {
+    files_below(root, |name| !NAMED_ONLY.contains(&name))
+}
+
+/// The same of a checkout of somebody else's: every folder whose name does not begin with a dot.
+pub fn public_rule_files(root: &Path) -> io::Result<Vec<PathBuf>> {
+    files_below(root, |name| !name.starts_with('.'))
+}
+
+fn files_below(root: &Path, enters: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
     if !root.is_dir() {
         // A file that is not there must be an error, not an empty list.
         fs::metadata(root)?;
@@ -34,10 +43,8 @@ pub fn rule_files(root: &Path) -> io::Result<Vec<PathBuf>> {
                 .extension()
                 .is_some_and(|end| end == "yml" || end == "yaml");
             if path.is_dir() {
-                let is_left_out = path
-                    .file_name()
-                    .is_some_and(|name| NAMED_ONLY.iter().any(|left_out| name == *left_out));
-                if depth < DEPTH && !path.is_symlink() && !is_left_out {
+                let name = path.file_name().map(|name| name.to_string_lossy());
+                if depth < DEPTH && !path.is_symlink() && name.is_some_and(|name| enters(&name)) {
                     folders.push((path, depth + 1));
                 }
             } else if is_rule {

@@ -145,6 +145,7 @@ pub const TABLE: &[Entry] = &[
     web("url.domain", Field::Host),
     web("cs-user-agent", Field::UserAgent),
     web("cs(User-Agent)", Field::UserAgent),
+    web("cs-useragent", Field::UserAgent),
     web("c-useragent", Field::UserAgent),
     web("c-user-agent", Field::UserAgent),
     web("c-agent", Field::UserAgent),
@@ -204,7 +205,132 @@ pub const TABLE: &[Entry] = &[
     process("IntegrityLevel", Field::IntegrityLevel),
     process("Hashes", Field::Hashes),
     process("LogonId", Field::LogonId),
+    process("FileVersion", Field::FileVersion),
 ];
+
+/// A name that means a piece of another field: its questions are asked of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where the name is known.
+    pub sources: Sources,
+    /// The name as rules write it.
+    pub name: &'static str,
+    /// The field that holds the piece.
+    pub field: Field,
+    /// What stands before the piece.
+    pub before: &'static str,
+    /// Whether the field ends with the piece; otherwise it stands somewhere in it.
+    pub is_end: bool,
+}
+
+const fn hash(name: &'static str, before: &'static str) -> Piece {
+    Piece {
+        sources: Sources::Process,
+        name,
+        field: Field::Hashes,
+        before,
+        is_end: false,
+    }
+}
+
+const fn extension(name: &'static str) -> Piece {
+    Piece {
+        sources: Sources::Web,
+        name,
+        field: Field::UriStem,
+        before: ".",
+        is_end: true,
+    }
+}
+
+/// Every such name.
+pub const PIECES: &[Piece] = &[
+    extension("c-uri-extension"),
+    extension("cs-uri-extension"),
+    hash("Imphash", "IMPHASH="),
+    hash("imphash", "IMPHASH="),
+    hash("md5", "MD5="),
+    hash("sha1", "SHA1="),
+    hash("sha256", "SHA256="),
+];
+
+/// The piece that `name` means in rules for this event source.
+pub fn piece(category: Category, name: &str) -> Option<&'static Piece> {
+    let mut known = PIECES.iter().filter(|piece| piece.sources.has(category));
+    known.find(|piece| piece.name == name)
+}
+
+/// Names that rules use and that nobody here can answer, and why.
+pub const UNANSWERED: &[(Sources, &[&str], &str)] = &[
+    (
+        Sources::Web,
+        &["cs-username", "c-username", "user.name"],
+        "who is logged in to an application its gateway does not know",
+    ),
+    (
+        Sources::Web,
+        &[
+            "s-ip",
+            "s-port",
+            "s-computername",
+            "s-sitename",
+            "dst_ip",
+            "dst_port",
+            "src_port",
+            "r-ip",
+            "c-port",
+        ],
+        "rules are about what was asked, not about which socket it came through",
+    ),
+    (
+        Sources::Web,
+        &[
+            "sc-bytes",
+            "cs-bytes",
+            "time-taken",
+            "c-win32-status",
+            "sc-win32-status",
+            "sc-substatus",
+            "resp_mime_types",
+        ],
+        "of a response only the status is known",
+    ),
+    (
+        Sources::Process,
+        &[
+            "ProcessId",
+            "ParentProcessId",
+            "ProcessGuid",
+            "ParentProcessGuid",
+            "LogonGuid",
+            "TerminalSessionId",
+            "UtcTime",
+        ],
+        "it differs from run to run, so no rule can be about its value",
+    ),
+    (
+        Sources::Process,
+        &[
+            "EventID",
+            "Provider_Name",
+            "Channel",
+            "GrandParentImage",
+            "GrandparentCommandLine",
+            "ParentIntegrityLevel",
+            "SubjectUserSid",
+            "TargetUserSid",
+        ],
+        "no sensor whose records are read here reports it with a process",
+    ),
+];
+
+/// Why nobody here can answer what is asked of this name, if it is one of those.
+pub fn unanswered(category: Category, name: &str) -> Option<&'static str> {
+    let found = UNANSWERED
+        .iter()
+        .find(|(sources, names, _)| sources.has(category) && names.contains(&name));
+    found.map(|(_, _, why)| *why)
+}
 
 /// Names with a part behind a dot, and the field whose parts they name.
 const PARTS: [(&str, Field); 3] = [

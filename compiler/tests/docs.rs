@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use portcullis_compiler::taxonomy::{Category, TABLE};
+use portcullis_compiler::taxonomy::{Category, PIECES, Sources, TABLE, UNANSWERED};
 
 const BEGIN: &str = "--test docs -->\n";
 const END: &str = "<!-- /fields -->";
@@ -38,6 +38,32 @@ fn table() -> String {
             .map(|name| format!("`{name}`"))
             .collect();
         let _ = writeln!(out, "| `{field}` | {source} | {} |", others.join(", "));
+    }
+    let _ = writeln!(
+        out,
+        "\nRead out of another field, and compared as a whole:\n\n| name | is asked as |\n|---|---|"
+    );
+    for piece in PIECES {
+        let how = if piece.is_end { "endswith" } else { "contains" };
+        let _ = writeln!(
+            out,
+            "| `{}` | `{}|{how}: {}…` |",
+            piece.name,
+            piece.field.name(),
+            piece.before
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\nRefused by name, since nobody here can answer them:\n\n| names | why |\n|---|---|"
+    );
+    for (sources, names, why) in UNANSWERED {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let place = match sources {
+            Sources::Web => "webserver, proxy",
+            Sources::Process => "process_creation",
+        };
+        let _ = writeln!(out, "| {} ({place}) | {why} |", names.join(", "));
     }
     out
 }

@@ -92,6 +92,20 @@ fn logsource(context: &mut Context<'_>, node: &Rc<Node>) -> Option<Logsource> {
     context.mapping(value, "`logsource`")?;
     context.near_keys(value, &KEYS);
     let names = Category::ALL.map(Category::name);
+    // The public rules about the access log of IIS have no category.
+    let service = value.get("service").and_then(|service| service.text());
+    if value.get("category").is_none() && service == Some("iis") {
+        let spanned = |context: &mut Context<'_>, key| {
+            let node = value.get(key)?;
+            context.spanned(node, key)
+        };
+        return Some(Logsource {
+            span: value.span,
+            category: Category::Webserver,
+            product: spanned(context, "product"),
+            service: spanned(context, "service"),
+        });
+    }
     let Some(category) = value.get("category") else {
         let written: Vec<&str> = ["product", "service"]
             .iter()

@@ -31,6 +31,8 @@ use crate::yaml::{self, Kind, Node};
 pub struct Options {
     /// For `expand`: the values of each `%placeholder%`. Wildcards in them are wildcards.
     pub placeholders: BTreeMap<String, Vec<String>>,
+    /// Whether to read a rule as public rule sets mean it where that is not what the specification says.
+    pub public: bool,
 }
 
 /// What a file came to.
@@ -42,6 +44,55 @@ pub struct Parsed {
     pub documents: Vec<Document>,
     /// Errors and warnings, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// The documents with errors, as far as they could be read.
+    pub refused: Vec<Refused>,
+}
+
+/// A document with errors.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The document.
+    pub span: Span,
+    /// Its title, if it has one.
+    pub title: String,
+    /// What it is.
+    pub kind: Kinds,
+    /// `category`, `product` and `service` of its log source, as far as there are any.
+    pub logsource: [String; 3],
+}
+
+/// What a document is, by its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kinds {
+    Rule,
+    Correlation,
+    Filter,
+    /// It has neither `detection`, `correlation` nor `filter`.
+    Other,
+}
+
+impl Refused {
+    fn of(node: &Rc<Node>) -> Refused {
+        let text = |node: Option<&Rc<Node>>| {
+            let text = node.and_then(|node| node.text());
+            text.unwrap_or_default().to_owned()
+        };
+        let logsource = node.get("logsource");
+        let keys = ["category", "product", "service"];
+        let kind = match () {
+            () if node.get("correlation").is_some() => Kinds::Correlation,
+            () if node.get("filter").is_some() => Kinds::Filter,
+            () if node.get("detection").is_some() => Kinds::Rule,
+            () => Kinds::Other,
+        };
+        Refused {
+            span: node.span,
+            title: text(node.get("title")),
+            kind,
+            logsource: keys.map(|key| text(logsource.and_then(|logsource| logsource.get(key)))),
+        }
+    }
 }
 
 impl Parsed {
@@ -66,10 +117,13 @@ pub fn parse(name: impl Into<String>, text: impl Into<String>, options: &Options
         matches: 0,
         compared: 0,
     };
-    let documents: Vec<Document> = nodes
-        .iter()
-        .filter_map(|node| document(&mut context, node))
-        .collect();
+    let (mut documents, mut refused) = (Vec::new(), Vec::new());
+    for node in &nodes {
+        match document(&mut context, node) {
+            Some(document) => documents.push(document),
+            None => refused.push(Refused::of(node)),
+        }
+    }
     if documents.is_empty() && report.is_empty() {
         report.warning(
             "empty-file",
@@ -82,6 +136,7 @@ pub fn parse(name: impl Into<String>, text: impl Into<String>, options: &Options
         source,
         documents,
         diagnostics: report.finish(),
+        refused,
     }
 }
 
@@ -103,6 +158,7 @@ pub fn parse_bytes(name: impl Into<String>, bytes: &[u8], options: &Options) -> 
                 source,
                 documents: Vec::new(),
                 diagnostics: report.finish(),
+                refused: Vec::new(),
             }
         }
     }

@@ -11,6 +11,7 @@ mod drive;
 mod engine;
 mod eval;
 mod explain;
+mod import;
 mod peers;
 mod replay;
 pub(crate) mod rules;

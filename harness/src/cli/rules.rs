@@ -23,6 +23,7 @@ use portcullis_compiler::{Options, load_file, rule_files};
 
 use super::detector::Detector;
 use super::engine::{Engine, EngineArgs, EngineKind, RecordFacts, header_pairs, time_unix_ns};
+use super::import::{self, ImportArgs};
 use crate::capture::Record;
 use crate::report::{Alert, Colour, Style, grouped, printable};
 
@@ -42,6 +43,8 @@ pub enum Command {
     Test(TestArgs),
     /// Compile rules for the gateway
     Compile(CompileArgs),
+    /// Say what becomes of a public rule set: which rules compile, which do not, and why
+    Import(ImportArgs),
 }
 
 /// Which rules.
@@ -115,6 +118,7 @@ pub fn run(command: &Command) -> Result<bool> {
         Command::Show(args) => show(args),
         Command::Test(args) => test(args),
         Command::Compile(args) => compile(args),
+        Command::Import(args) => import::run(args),
     }
 }
 
@@ -633,7 +637,7 @@ fn compile(args: &CompileArgs) -> Result<bool> {
     let bytes = loaded.compile_or_complain()?;
     let (what, written) = match &args.into_config {
         Some(config) => ("a plugin configuration with ", into_config(config, &bytes)?),
-        None => ("", bytes),
+        None => ("", bytes.clone()),
     };
     std::fs::write(&args.output, &written)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
@@ -643,6 +647,11 @@ fn compile(args: &CompileArgs) -> Result<bool> {
         count(loaded.documents.len(), "rule"),
         grouped(written.len() as u64)
     );
+    let opened = RuleSet::open(bytes).map_err(|error| anyhow!("{error}"))?;
+    if let Some(rule) = opened.needs_response() {
+        let title = printable(opened.text(rule.title));
+        println!("`{title}` asks for the response: they are for portcullis_http_response.wasm");
+    }
     Ok(true)
 }
 
