@@ -7,6 +7,8 @@
 //! | [`Format::Envoy`] | Envoy's JSON access logs | [`MAX_LINE_BYTES`] a line |
 //! | [`Format::Http`] | raw HTTP/1.1 requests | [`MAX_LINE_BYTES`] a head, and as much a body |
 //! | [`Format::Ndjson`] | labelled requests and processes, a JSON object a line | [`MAX_LINE_BYTES`] a line |
+//! | [`Format::Auditd`] | processes that started, in the log of Linux's audit daemon | [`MAX_LINE_BYTES`] a line |
+//! | [`Format::Windows`] | processes that started, XML of Sysmon and the Windows security log | [`MAX_LINE_BYTES`] an event |
 //! | [`Format::Process`] | processes that started, JSON of Sysmon, auditd, Falco, Tetragon | [`MAX_LINE_BYTES`] a line |
 //!
 //! Plain or gzip'd, and streaming: a file larger than memory is read in the memory of its largest
@@ -27,6 +29,7 @@
 //! # Ok::<(), portcullis_capture::OpenError>(())
 //! ```
 
+mod auditd;
 mod envoy;
 mod har;
 mod http;
@@ -37,6 +40,7 @@ mod ndjson;
 mod process;
 mod record;
 mod time;
+mod windows;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -75,6 +79,10 @@ pub enum Format {
     Ndjson,
     /// Processes that started, as Sysmon, auditd (laurel), Falco, Tetragon and ECS write them in JSON.
     Process,
+    /// Processes that started, in the log of Linux's audit daemon.
+    Auditd,
+    /// Processes that started, events of Windows (Sysmon, security log) in XML.
+    Windows,
 }
 
 /// A record that cannot be read.
@@ -115,7 +123,7 @@ impl fmt::Display for OpenError {
             Self::Io { file, error } => write!(f, "{file}: {}", io_reason(error)),
             Self::UnknownFormat { file } => write!(
                 f,
-                "{file}: its start reads like none of the formats; name one with `--format` (har, combined, envoy, http, ndjson, process)"
+                "{file}: its start reads like none of the formats; name one with `--format` (har, combined, envoy, http, ndjson, process, auditd, windows)"
             ),
         }
     }
@@ -129,6 +137,8 @@ pub struct Reader {
     format: Option<Format>,
     file: Arc<str>,
     entries: har::Entries,
+    audit_events: auditd::Events,
+    windows_events: windows::Events,
     consumed: Arc<AtomicU64>,
     total_bytes: Option<u64>,
     is_done: bool,
@@ -189,6 +199,8 @@ impl Reader {
             format,
             file,
             entries: har::Entries::default(),
+            audit_events: auditd::Events::default(),
+            windows_events: windows::Events::default(),
             consumed,
             total_bytes,
             is_done,
@@ -274,6 +286,20 @@ impl Reader {
                     har::Cut::End => None,
                 });
             }
+            Some(Format::Auditd) => return self.read_audit_event(record),
+            Some(Format::Windows) => {
+                let cut = self.windows_events.next(&mut self.input, MAX_LINE_BYTES)?;
+                let (line, read) = match cut {
+                    windows::Cut::Event { line, xml } => {
+                        let event = windows::parse(&xml);
+                        (line, event.and_then(|event| process::read(&event, record)))
+                    }
+                    windows::Cut::Bad { line, reason } => (line, Err(reason.into())),
+                    windows::Cut::End => return Ok(None),
+                };
+                record.origin.line = line;
+                return Ok(Some(read.map_err(Cow::from)));
+            }
             Some(format) => format,
         };
         loop {
@@ -294,6 +320,36 @@ impl Reader {
                 Format::Process => process::parse(line, record).map_err(Cow::from),
                 _ => ndjson::parse(line, record).map_err(Cow::from),
             }));
+        }
+    }
+}
+
+impl Reader {
+    #[allow(clippy::type_complexity)]
+    fn read_audit_event(
+        &mut self,
+        record: &mut Record,
+    ) -> io::Result<Option<Result<(), Cow<'static, str>>>> {
+        loop {
+            if let Some(line) = self.audit_events.next(record) {
+                record.origin.line = line;
+                return Ok(Some(Ok(())));
+            }
+            let number = self.input.line;
+            record.origin.line = number;
+            match self.input.line(MAX_LINE_BYTES)? {
+                None if self.audit_events.end() => {}
+                None => return Ok(None),
+                Some(Line::TooLong) => {
+                    return Ok(Some(Err("a line over the limit of 16 MiB".into())));
+                }
+                Some(Line::Whole(line)) if line.trim_ascii().is_empty() => {}
+                Some(Line::Whole(line)) => {
+                    if let Err(reason) = self.audit_events.add(line.trim_ascii_end(), number) {
+                        return Ok(Some(Err(reason.into())));
+                    }
+                }
+            }
         }
     }
 }
@@ -338,6 +394,9 @@ fn detect(input: &mut Input) -> io::Result<Option<Format>> {
 /// does no harm.
 fn detect_in(window: &[u8], is_cut_off: bool) -> Option<Format> {
     let mut rest = window.trim_ascii_start();
+    if windows::is_start(rest) {
+        return Some(Format::Windows);
+    }
     while !rest.is_empty() {
         let end = memchr::memchr(b'\n', rest);
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
@@ -346,6 +405,8 @@ fn detect_in(window: &[u8], is_cut_off: bool) -> Option<Format> {
             if let Some(format) = detect_json(rest) {
                 return Some(format);
             }
+        } else if auditd::is_line(line) {
+            return Some(Format::Auditd);
         } else if http::is_request_line(line, is_cut_off && end.is_none()) {
             return Some(Format::Http);
         } else if ncsa::is_line(line) {

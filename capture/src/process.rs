@@ -1,7 +1,7 @@
 //! Processes that started, as host sensors write them: a JSON object a line.
 //!
 //! Known are Sysmon and the Windows security log (`CommandLine`, `Image` or `NewProcessName`, at the top or
-//! in `EventData`), ECS (`process.command_line`), auditd as laurel writes it (`EXECVE.ARGV` with `SYSCALL.exe`),
+//! in `EventData`; in XML see [`super::windows`]), ECS (`process.command_line`), auditd as laurel writes it (`EXECVE.ARGV` with `SYSCALL.exe`),
 //! and with `a0`, `a1`, … too, Falco (`output_fields` with `proc.cmdline`) and Tetragon (`process_exec`). No
 //! format has to be named: the keys that one of them has, no other has with another meaning.
 
@@ -63,6 +63,7 @@ const FIELDS: [(Field, Paths); 6] = [
         Field::CommandLine,
         &[
             &["process", "command_line"],
+            &["process.command_line"],
             &["output_fields", "proc.cmdline"],
             &["EXECVE", "ARGV_STR"],
             &["PROCTITLE", "ARGV_STR"],
@@ -72,6 +73,7 @@ const FIELDS: [(Field, Paths); 6] = [
         Field::Image,
         &[
             &["process", "executable"],
+            &["process.executable"],
             &["output_fields", "proc.exepath"],
             &["output_fields", "proc.exe"],
             &["process_exec", "process", "binary"],
@@ -83,6 +85,7 @@ const FIELDS: [(Field, Paths); 6] = [
         Field::ParentImage,
         &[
             &["process", "parent", "executable"],
+            &["process.parent.executable"],
             &["output_fields", "proc.pexepath"],
             &["output_fields", "proc.pname"],
             &["process_exec", "parent", "binary"],
@@ -96,6 +99,7 @@ const FIELDS: [(Field, Paths); 6] = [
         Field::ParentCommandLine,
         &[
             &["process", "parent", "command_line"],
+            &["process.parent.command_line"],
             &["output_fields", "proc.pcmdline"],
         ],
     ),
@@ -103,6 +107,7 @@ const FIELDS: [(Field, Paths); 6] = [
         Field::CurrentDirectory,
         &[
             &["process", "working_directory"],
+            &["process.working_directory"],
             &["output_fields", "proc.cwd"],
             &["process_exec", "process", "cwd"],
             &["CWD", "cwd"],
@@ -112,6 +117,7 @@ const FIELDS: [(Field, Paths); 6] = [
         Field::User,
         &[
             &["user", "name"],
+            &["user.name"],
             &["output_fields", "user.name"],
             &["SYSCALL", "UID"],
         ],
@@ -120,7 +126,7 @@ const FIELDS: [(Field, Paths); 6] = [
 
 /// Whether an object with this key at its top is a sensor's.
 pub(crate) fn is_key(key: &[u8]) -> bool {
-    const KEYS: [&[u8]; 16] = [
+    const KEYS: [&[u8]; 21] = [
         b"CommandLine",
         b"ProcessCommandLine",
         b"Image",
@@ -137,6 +143,11 @@ pub(crate) fn is_key(key: &[u8]) -> bool {
         b"SYSCALL",
         b"PROCTITLE",
         b"a0",
+        b"_source",
+        b"EventID",
+        b"process.command_line",
+        b"process.executable",
+        b"process.args",
     ];
     KEYS.contains(&key)
 }
@@ -144,20 +155,58 @@ pub(crate) fn is_key(key: &[u8]) -> bool {
 pub(crate) fn parse(line: &[u8], record: &mut Record) -> Result<(), String> {
     // What is not UTF-8 in a command line must not hide it.
     let line = String::from_utf8_lossy(line);
-    let event: Map<String, Value> = serde_json::from_str(&line).map_err(|error| reason(&error))?;
+    let mut event: Map<String, Value> =
+        serde_json::from_str(&line).map_err(|error| reason(&error))?;
+    // What Elasticsearch hands out has the event within.
+    if let Some(Value::Object(source)) = event.remove("_source") {
+        event = source;
+    }
+    read(&event, record)
+}
+
+/// The number of an event of Windows, if it has one.
+fn event_number(event: &Map<String, Value>) -> Option<String> {
+    let places: Paths = &[
+        &["EventID"],
+        &["Event", "System", "EventID"],
+        &["System", "EventID"],
+        &["winlog", "event_id"],
+        &["event_id"],
+    ];
+    places.iter().find_map(|path| {
+        let (last, path) = path.split_last()?;
+        // With an attribute beside it, the number is in an object.
+        let mut number = object(event, path)?.get(*last)?;
+        if let Value::Object(fields) = number {
+            number = fields.get("#text").or_else(|| fields.get("Value"))?;
+        }
+        match number {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    })
+}
+
+/// Reads an event into a record.
+pub(crate) fn read(event: &Map<String, Value>, record: &mut Record) -> Result<(), String> {
+    // Others have an `Image` as well: who connected, who wrote a file.
+    if let Some(number) = event_number(event).filter(|number| !["1", "4688"].contains(&&**number)) {
+        return Err(format!("not the start of a process: event {number}"));
+    }
     let mut command_line = false;
     for (field, names) in WINDOWS_FIELDS {
-        let objects = WINDOWS.iter().filter_map(|path| object(&event, path));
+        let objects = WINDOWS.iter().filter_map(|path| object(event, path));
         let value = objects
             .flat_map(|object| names.iter().filter_map(|name| object.get(*name)))
             .find_map(text);
         let value = value.or_else(|| {
             let paths = FIELDS.iter().find(|(other, _)| *other == field)?.1;
-            paths.iter().find_map(|path| at(&event, path))
+            paths.iter().find_map(|path| at(event, path))
         });
         let value = match (value, field) {
-            (None, Field::CommandLine) => arguments(&event),
-            (None, Field::ParentCommandLine) => tetragon(&event, "parent"),
+            (None, Field::CommandLine) => arguments(event),
+            (None, Field::ParentCommandLine) => tetragon(event, "parent"),
             (value, _) => value.map(str::to_owned),
         };
         if let Some(value) = value {
@@ -176,11 +225,12 @@ pub(crate) fn parse(line: &[u8], record: &mut Record) -> Result<(), String> {
         &["UtcTime"],
         &["Event", "EventData", "UtcTime"],
         &["EventData", "UtcTime"],
+        &["Event", "System", "SystemTime"],
         &["process_exec", "process", "start_time"],
     ];
     record.time_unix_ns = time_at
         .iter()
-        .filter_map(|path| at(&event, path))
+        .filter_map(|path| at(event, path))
         .find_map(|time| time::parse_iso_or_epoch(time.as_bytes()));
     let host: Paths = &[
         &["Computer"],
@@ -190,7 +240,7 @@ pub(crate) fn parse(line: &[u8], record: &mut Record) -> Result<(), String> {
         &["node_name"],
         &["NODE"],
     ];
-    if let Some(host) = host.iter().find_map(|path| at(&event, path)) {
+    if let Some(host) = host.iter().find_map(|path| at(event, path)) {
         record.put(Part::Authority, host.as_bytes());
     }
     Ok(())
@@ -200,6 +250,12 @@ pub(crate) fn parse(line: &[u8], record: &mut Record) -> Result<(), String> {
 fn arguments(event: &Map<String, Value>) -> Option<String> {
     if let Some(line) = tetragon(event, "process") {
         return Some(line);
+    }
+    // ECS, from sensors that see no line.
+    let arguments = object(event, &["process"]).and_then(|process| process.get("args"));
+    if let Some(Value::Array(list)) = arguments.or_else(|| event.get("process.args")) {
+        let list: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+        return (!list.is_empty()).then(|| list.join(" "));
     }
     let execve = object(event, &["EXECVE"]).unwrap_or(event);
     if let Some(Value::Array(list)) = execve.get("ARGV") {
@@ -246,7 +302,7 @@ mod tests {
 
     #[test]
     fn sensors_are_read() {
-        const CASES: [(&str, &str, &str, &str); 9] = [
+        const CASES: [(&str, &str, &str, &str); 13] = [
             // Sysmon, as Winlogbeat, NXLog, evtx_dump and others write it.
             (
                 r#"{"EventID":1,"Image":"C:\\Windows\\System32\\cmd.exe","CommandLine":"cmd /c id","ParentImage":"C:\\w3wp.exe"}"#,
@@ -271,6 +327,31 @@ mod tests {
                 "ls -l",
                 "/bin/ls",
                 "/bin/sh",
+            ),
+            (
+                r##"{"Event":{"System":{"EventID":{"#text":4688}},"EventData":{"NewProcessName":"C:\\a.exe","CommandLine":"a b"}}}"##,
+                "a b",
+                r"C:\a.exe",
+                "",
+            ),
+            // ECS without a line, flat, and as Elasticsearch hands it out.
+            (
+                r#"{"process":{"args":["ls","-l"],"executable":"/bin/ls"}}"#,
+                "ls -l",
+                "/bin/ls",
+                "",
+            ),
+            (
+                r#"{"process.command_line":"ls -l","process.executable":"/bin/ls","process.parent.executable":"/bin/sh"}"#,
+                "ls -l",
+                "/bin/ls",
+                "/bin/sh",
+            ),
+            (
+                r#"{"_index":"a","_source":{"process":{"command_line":"ls -l"}}}"#,
+                "ls -l",
+                "",
+                "",
             ),
             // laurel, with the arguments in a list and in a text, and auditd's own names.
             (
@@ -334,6 +415,10 @@ mod tests {
             (
                 r#"{"EventID":3,"DestinationIp":"1.2.3.4"}"#,
                 "not the start",
+            ),
+            (
+                r#"{"EventID":11,"Image":"C:\\a.exe","TargetFilename":"b"}"#,
+                "event 11",
             ),
             (
                 r#"{"process_exit":{"process":{"binary":"/bin/nc"}}}"#,

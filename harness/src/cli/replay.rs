@@ -16,7 +16,8 @@ use crate::report::{Alert, Colour, Progress, Style, Summary, alert_line, grouped
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Captures may be gzip'd. Beside requests they may hold processes that started: labelled rows with \
-    `command_line`, and JSON lines of Sysmon, auditd (laurel), Falco, Tetragon or ECS. Those are for `--engine native`: \
+    `command_line`, the log of auditd, XML of Sysmon and of the Windows security log, and JSON lines of these, of \
+    laurel, Falco, Tetragon or ECS. Those are for `--engine native`: \
     the filter in a gateway sees no processes.\n\nA record that cannot be read is reported with file and line, counted, \
     and stops nothing.\n\nExit status: 0 if every capture was read; 1 if one could not be, if the filter did not start, \
     or with --strict at the first malformed record; 2 for a wrong command line."
