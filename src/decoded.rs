@@ -179,6 +179,33 @@ impl Decoded {
         self.unescape_from(first, &mut scan);
     }
 
+    /// Adds the decoded values of a body, which is written as a query.
+    pub fn values(
+        &mut self,
+        header: usize,
+        query: &[u8],
+        classes: Classes,
+        mut scan: impl FnMut(&[u8], Classes),
+    ) {
+        let field = Field::BodyValue;
+        if !Decoded::decodes(true, classes) {
+            return self.unnest_query(header, field, query, &mut scan);
+        }
+        let first = self.pieces.len();
+        let start = self.buffer.len();
+        let mut truncated = false;
+        for pair in bounded_split(query, b'&', &mut truncated) {
+            self.pair(header, field, pair, true);
+        }
+        self.truncated |= truncated;
+        scan(
+            self.text(start..self.buffer.len()),
+            self.classes_from(first),
+        );
+        self.unnest_from(first, &mut scan);
+        self.unescape_from(first, &mut scan);
+    }
+
     /// The texts that were made of header number `header`.
     pub fn texts(&self, header: usize) -> impl Iterator<Item = Text<'_>> {
         self.pieces
@@ -269,7 +296,7 @@ impl Decoded {
     /// Decodes one `name=value` and notes its texts. A value without a name has an empty one.
     fn pair(&mut self, header: usize, field: Field, pair: &[u8], plus: bool) {
         let (name, value) = split_pair(pair);
-        let part = !matches!(field, Field::QueryValue | Field::CookieValue);
+        let part = !field.is_value();
         let name = match name {
             Some(name) => {
                 let name = self.decode(name, plus);
@@ -345,7 +372,7 @@ impl Decoded {
                     view: View::Unescaped,
                     name,
                     bytes: 0..0,
-                    part: field != Field::QueryValue,
+                    part: !field.is_value(),
                 };
                 self.unnest(&like, value, scan);
             }
@@ -364,7 +391,8 @@ impl Decoded {
                 let Some(piece) = self.pieces.get(index) else {
                     break;
                 };
-                let is_value = piece.part || piece.field == Field::QueryValue;
+                let is_value =
+                    piece.part || matches!(piece.field, Field::QueryValue | Field::BodyValue);
                 let value = self.text(piece.bytes.clone());
                 if is_value && nested::may_nest(value) {
                     let (piece, value) = (piece.clone(), value.to_vec());

@@ -100,6 +100,14 @@ impl Field {
         Field::ALL.get(usize::from(number)).copied()
     }
 
+    /// Whether it is one value of many that a name tells apart, rather than a whole.
+    pub const fn is_value(self) -> bool {
+        matches!(
+            self,
+            Field::QueryValue | Field::CookieValue | Field::BodyValue
+        )
+    }
+
     /// Whether the field is known only once the response is.
     pub const fn needs_response(self) -> bool {
         matches!(self, Field::Status)

@@ -25,6 +25,7 @@
 
 use std::net::IpAddr;
 
+use crate::body;
 use crate::correlate::Correlated;
 use crate::decoded::{Decoded, bounded_split, is_plain_name, split_pair, split_url};
 use crate::evaluate::{Evaluation, Observe, Outcome, Spot};
@@ -99,6 +100,8 @@ pub struct Inspector {
     rules: RuleSet,
     /// Whether some rule asks for the client's address.
     reads_address: bool,
+    /// Whether some rule names a body itself.
+    reads_body: bool,
     hits: Hits,
     decoded: Decoded,
     detections: Vec<Detection>,
@@ -140,6 +143,7 @@ impl Inspector {
             .filter_map(|index| rules.record::<MatcherRecord>(Section::Matchers, index))
             .any(|matcher| matcher.field == Field::SourceIp as u8);
         Inspector {
+            reads_body: rules.lane(Lane::Body).is_read(),
             reads_address,
             hits: Hits::new(&rules),
             decoded: Decoded::default(),
@@ -232,13 +236,12 @@ impl Inspector {
         }
     }
 
-    /// Inspects the body of a request: `body` is the request whose query it is (see [`crate::body::Request`]). Leaves the
-    /// detections of rules that the head alone, which was inspected before, does not match, and as awaiting the rules
-    /// that the head alone does not leave open.
+    /// Inspects the body of a request. Leaves the detections of rules that the head alone, which was inspected before, does
+    /// not match, and as awaiting the rules that the head alone does not leave open.
     pub fn body(
         &mut self,
         head: Headers<'_>,
-        body: Headers<'_>,
+        body: &body::Request<'_>,
         facts: &impl Facts,
     ) -> Inspection<'_> {
         self.beyond_head(head, body, facts, Phase::Request)
@@ -248,7 +251,7 @@ impl Inspector {
     pub fn response_body(
         &mut self,
         head: Headers<'_>,
-        body: Headers<'_>,
+        body: &body::Request<'_>,
         facts: &impl Facts,
     ) -> Inspection<'_> {
         self.beyond_head(head, body, facts, Phase::Response)
@@ -257,11 +260,13 @@ impl Inspector {
     fn beyond_head(
         &mut self,
         head: Headers<'_>,
-        body: Headers<'_>,
+        body: &body::Request<'_>,
         facts: &impl Facts,
         phase: Phase,
     ) -> Inspection<'_> {
-        let truncated = self.inspect(body, facts, phase).truncated;
+        let pairs = body.as_query();
+        let as_query = Headers::Pairs(&pairs);
+        let mut truncated = self.inspect(as_query, facts, phase).truncated;
         if !self.detections.is_empty() || !self.awaiting.is_empty() {
             let found = std::mem::take(&mut self.detections);
             let mut awaiting = std::mem::take(&mut self.awaiting);
@@ -273,10 +278,31 @@ impl Inspector {
             awaiting.retain(|rule| !self.awaiting.contains(rule));
             self.awaiting = awaiting;
         }
+        // Rules that name the body may name the rest of the request as well, so they see both as they are.
+        if self.reads_body {
+            let found = std::mem::take(&mut self.detections);
+            let awaiting = std::mem::take(&mut self.awaiting);
+            let pairs = body.beside_head();
+            let beside_head = Headers::Pairs(&pairs);
+            truncated |= self.inspect(beside_head, facts, phase).truncated;
+            let rules = &self.rules;
+            self.detections
+                .retain(|detection| reads_body(rules, detection.rule));
+            self.detections.extend(found);
+            self.detections
+                .sort_unstable_by_key(|detection| detection.rule);
+            self.awaiting.retain(|rule| reads_body(rules, *rule));
+            self.awaiting.extend(awaiting);
+        }
         Inspection {
             detections: &self.detections,
-            truncated,
+            truncated: truncated || body.is_cut(),
         }
+    }
+
+    /// Whether a rule names the body itself, so that it holds for a request with one only.
+    pub fn reads_body(&self, rule: u32) -> bool {
+        self.reads_body && reads_body(&self.rules, rule)
     }
 
     /// Inspects the head of a request with every rule evaluated, whatever the prefilter says. Slow; the
@@ -543,6 +569,15 @@ impl Inspector {
             let Some(rule) = rules.rule(index).filter(|rule| rule.source == source as u8) else {
                 continue;
             };
+            // What a rule says of a body it says of none as long as there is none.
+            if rule.reads & u16::from(Lane::Body.bit()) != 0
+                && source == Source::Request
+                && texts
+                    .iter()
+                    .all(|text| text.field.lane() != Some(Lane::Body))
+            {
+                continue;
+            }
             match (phase, rule.needs_response != 0) {
                 (Phase::Request, true) => {
                     let so_far = evaluation.so_far(rule.root, &|field| field.needs_response());
@@ -600,6 +635,13 @@ impl Inspector {
     }
 }
 
+fn reads_body(rules: &RuleSet, rule: u32) -> bool {
+    let body = u16::from(Lane::Body.bit());
+    rules
+        .rule(rule)
+        .is_some_and(|rule| rule.source == Source::Request as u8 && rule.reads & body != 0)
+}
+
 /// Keeps the command lines in all texts of the field in which one was found: where one parameter is an
 /// attack, another may be as well.
 fn keep_commands(spot: Spot, texts: &[Text<'_>], commands: &mut Vec<Injected>) {
@@ -644,6 +686,7 @@ fn make_views(
     match lane {
         Lane::Uri | Lane::Referer => decoded.url(index, field, value, classes, scan),
         Lane::Cookie => decoded.cookies(index, value, classes, scan),
+        Lane::Body if field == Field::BodyValue => decoded.values(index, value, classes, scan),
         _ => decoded.value(index, field, name, value, classes, scan),
     }
 }
@@ -666,7 +709,7 @@ fn scan_header(
 ) {
     let &Numbered { index, name, value } = header;
     let classes = normalise::classes(value);
-    let url = matches!(lane, Lane::Uri | Lane::Referer);
+    let url = matches!(lane, Lane::Uri | Lane::Referer) || field == Field::BodyValue;
     let telling = match url {
         _ if Decoded::decodes(url, classes) => 0,
         // A query's own `&` are no sign of anything.
@@ -737,6 +780,8 @@ fn lane_of(name: &[u8]) -> Option<(Lane, Field)> {
         (7, _) if name.eq_ignore_ascii_case(b"referer") => (Lane::Referer, Field::Referer),
         (6, _) if name.eq_ignore_ascii_case(b"cookie") => (Lane::Cookie, Field::Cookie),
         (4, _) if name.eq_ignore_ascii_case(b"host") => (Lane::Host, Field::Host),
+        (_, [b':', ..]) if name == body::TEXT => (Lane::Body, Field::Body),
+        (_, [b':', ..]) if name == body::VALUES => (Lane::Body, Field::BodyValue),
         (_, [b':', ..]) => return None,
         _ => (Lane::Header, Field::Header),
     })
@@ -775,12 +820,20 @@ fn request_texts<'a>(headers: Headers<'a>, decoded: &'a Decoded, lanes: u16) -> 
             name: if field == Field::Header { name } else { &[] },
             ..Text::raw(field, value)
         };
-        texts.push(whole);
+        // The values of a body are no text that somebody sent.
+        if field != Field::BodyValue {
+            texts.push(whole);
+        }
         match lane {
             Lane::Uri | Lane::Referer => url_texts(field, value, &mut texts),
             Lane::Cookie => {
                 for cookie in bounded_split(value, b';', &mut false) {
                     pair_texts(Field::CookieValue, cookie.trim_ascii_start(), &mut texts);
+                }
+            }
+            Lane::Body if field == Field::BodyValue => {
+                for pair in bounded_split(value, b'&', &mut false) {
+                    pair_texts(field, pair, &mut texts);
                 }
             }
             _ => {}
@@ -824,7 +877,7 @@ fn url_texts<'a>(field: Field, url: &'a [u8], texts: &mut Vec<Text<'a>>) {
 fn pair_texts<'a>(field: Field, pair: &'a [u8], texts: &mut Vec<Text<'a>>) {
     let (name, value) = split_pair(pair);
     let name = name.unwrap_or_default();
-    let part = !matches!(field, Field::QueryValue | Field::CookieValue);
+    let part = !field.is_value();
     if !is_plain_name(name) {
         texts.push(Text {
             name,

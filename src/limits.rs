@@ -81,3 +81,6 @@ pub const CORRELATION_PARTS: u64 = 32;
 /// Rules that one `temporal` or `temporal_ordered` correlation is about; more are refused by the compiler. Ordered ones
 /// need two entries for a rule.
 pub const CORRELATION_RULES: usize = CORRELATION_ENTRIES / 2;
+
+/// Bytes of a body that are inflated, however many there would be. The rest is not looked at; `truncated`.
+pub const INFLATED_BYTES: usize = FIELD_BYTES;

@@ -106,6 +106,62 @@ fn what_a_body_holds_is_found_and_blocked() {
     blocking.assert_alive();
 }
 
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_body_in_other_clothes_is_found() {
+    let gateway = Gateway::with(BLOCK);
+    let attack = "id=1%27+UNION+SELECT+password+FROM+users--+-";
+    let json = r#"{"id": "1' UNION SELECT password FROM users-- -"}"#;
+    let graphql =
+        r#"{"query": "{ user(id: \"1' UNION SELECT password FROM users-- -\") { name } }"}"#;
+    let wide: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let form = "application/x-www-form-urlencoded";
+    let cases: [(&str, &str, Vec<u8>, bool); 8] = [
+        (
+            form,
+            "Content-Encoding: gzip\r\n",
+            gzip(attack.as_bytes()),
+            true,
+        ),
+        (form, "Content-Encoding: gzip\r\n", attack.into(), true),
+        (form, "Content-Encoding: br\r\n", attack.into(), true),
+        (form, "Content-Encoding: gzip\r\n", gzip(b"id=1"), false),
+        ("application/json", "", graphql.into(), true),
+        ("application/json; charset=utf-16", "", wide, true),
+        ("application/octet-stream", "", json.into(), true),
+        (
+            "application/json",
+            "Content-Encoding: br\r\n",
+            vec![0x8b, 0x03, 0x80, 0xff],
+            false,
+        ),
+    ];
+    for (kind, further, body, is_refused) in cases {
+        let lines = format!(
+            "Content-Type: {kind}\r\n{further}Content-Length: {}\r\n",
+            body.len()
+        );
+        let answer = gateway.send(&[head(&lines).as_bytes(), &body].concat());
+        assert_eq!(answer.status == 403, is_refused, "{kind} {further}");
+    }
+    // A bomb: its megabytes are never there.
+    let bomb = gzip(&vec![b'a'; 60 << 20]);
+    let lines = format!(
+        "Content-Type: {form}\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n",
+        bomb.len()
+    );
+    gateway.send(&[head(&lines).as_bytes(), &bomb].concat());
+    gateway.alerts();
+    assert_eq!(gateway.stat("wasmcustom.portcullis.truncated_requests"), 1);
+    assert_eq!(gateway.stat("wasmcustom.portcullis.uninspected_bodies"), 1);
+    gateway.assert_alive();
+}
+
 #[test]
 fn a_body_in_pieces_is_held_until_it_is_known() {
     let gateway = Gateway::with(BLOCK);

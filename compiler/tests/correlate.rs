@@ -465,7 +465,7 @@ fn what_a_gateway_cannot_know_is_refused_by_name_with_the_reason() {
         ),
         (
             "{type: event_count, rules: a, group-by: [cs-body], timespan: 1m, condition: {gte: 3}}".to_owned(),
-            "error[body-not-inspected]",
+            "error[body-not-counted]",
         ),
         (
             "{type: event_count, rules: [a, b], group-by: [x], aliases: {x: {a: c-ip}}, timespan: 1m, condition: {gte: 3}}".to_owned(),

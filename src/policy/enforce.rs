@@ -16,8 +16,8 @@ use crate::inspect::{Detection, Facts, Inspector};
 pub struct Found<'a> {
     /// The event.
     pub event: Event<'a>,
-    /// Its body as a request of its own (see [`body::Request`]), if that is where it was found.
-    pub body: Option<Headers<'a>>,
+    /// Its body, if that is where it was found.
+    pub body: Option<&'a body::Request<'a>>,
     /// The rules that matched.
     pub detections: Vec<Detection>,
 }
@@ -85,10 +85,16 @@ pub fn enforce(
         let Some(exceptions) = allowed(inspector, &detection) else {
             continue;
         };
-        if exceptions.is_empty() {
-            standing.push(detection);
+        let is_as_query = !inspector.reads_body(detection.rule);
+        let mut stands = if exceptions.is_empty() {
+            Some(detection)
         } else if exceptions.iter().all(|exception| exception.has_target()) {
-            let reduced = Reduced::new(found.body.unwrap_or(head), &exceptions);
+            let body = found.body.map(|body| match is_as_query {
+                true => body.as_query(),
+                false => body.beside_head(),
+            });
+            let headers = body.as_deref().map_or(head, Headers::Pairs);
+            let reduced = Reduced::new(headers, &exceptions);
             let pairs = reduced.pairs();
             let reduced = Headers::Pairs(&pairs);
             let rule = inspector.rules().rule(detection.rule);
@@ -97,11 +103,17 @@ pub fn enforce(
                 false => inspector.request(reduced, facts),
             };
             let mut same = again.detections.iter();
-            standing.extend(same.find(|found| found.rule == detection.rule).cloned());
+            same.find(|found| found.rule == detection.rule).cloned()
+        } else {
+            None
+        };
+        if let Some(detection) = &mut stands
+            && found.body.is_some()
+            && is_as_query
+        {
+            body::name_field(detection);
         }
-    }
-    if found.body.is_some() {
-        body::name_fields(&mut standing);
+        standing.extend(stands);
     }
     standing
 }

@@ -3,6 +3,7 @@
 use super::PolicyError;
 use super::settings::{Exception, Settings, is_named};
 use super::values::Value;
+use crate::body;
 use crate::decoded::{split_pair, split_url};
 use crate::headers::Headers;
 use crate::normalise::{path, percent};
@@ -260,6 +261,13 @@ impl Reduced {
             }
             let value = match lower.as_slice() {
                 b":path" => without_parameters(value, |name| names(|e| &e.parameter, name)),
+                body::VALUES => {
+                    let query = [b"?", value].concat();
+                    let kept = without_parameters(&query, |name| names(|e| &e.parameter, name));
+                    kept.get(1..).unwrap_or_default().to_vec()
+                }
+                // A parameter cannot be cut out of a text of any form, so all of it goes.
+                body::TEXT if exceptions.iter().any(|e| !e.parameter.is_empty()) => continue,
                 b"cookie" => {
                     let kept = value.split(|byte| *byte == b';').filter(|cookie| {
                         let name = split_pair(cookie.trim_ascii_start()).0;

@@ -352,9 +352,9 @@ fn key<'a>(
     };
     match path.field {
         Field::Body | Field::BodyValue => Err((
-            "body-not-inspected",
+            "body-not-counted",
             span,
-            "bodies of requests are not inspected by this version".to_owned(),
+            "bodies of requests are not kept to be counted".to_owned(),
             "use something in the head of the request",
         )),
         field if field.needs_response() => Err((

@@ -141,14 +141,6 @@ fn compile_rule<'d>(
         .try_fold(Tree::of(&rule.detection)?, |tree, filter| {
             tree.and(Tree::of(&filter.detection)?, &rule.detection)
         })?;
-    if tree.reads(&|field| matches!(field, Field::Body | Field::BodyValue)) {
-        return Err((
-            "body-not-inspected",
-            head.title.span,
-            "bodies of requests are not inspected by this version".to_owned(),
-            "ask for something in the head of the request",
-        ));
-    }
     let input = writer::RuleInput {
         needs_response: tree.reads(&|field: Field| field.needs_response()),
         ..input(head, source, silent)?

@@ -16,7 +16,7 @@ mod report;
 
 use std::collections::VecDeque;
 
-use portcullis::body;
+use portcullis::body::{self, Interest};
 use portcullis::correlate::Correlator;
 use portcullis::headers::Headers;
 use portcullis::inspect::{Facts, Inspector};
@@ -69,24 +69,25 @@ struct Head {
     stream: u32,
     /// Bytes of its body that are inspected.
     most: usize,
+    /// Whether its first bytes have yet to say that it is inspected.
+    is_unclear: bool,
     block: Vec<u8>,
 }
+
+/// Bytes of a body that tell whether it is inspected, where its head does not.
+const FIRST_BYTES: usize = 256;
 
 /// Bodies that come in at the same time in one worker. A head is what Envoy accepts, 60 KiB at most by default.
 const WAITING: usize = 256;
 
 impl Waiting {
     /// Keeps a head. Returns whether another one had to make room.
-    fn add(&mut self, stream: u32, most: usize, block: &[u8]) -> bool {
+    fn add(&mut self, head: Head) -> bool {
         let is_full = self.heads.len() >= WAITING;
         if is_full {
             self.heads.pop_front();
         }
-        self.heads.push_back(Head {
-            stream,
-            most,
-            block: block.to_vec(),
-        });
+        self.heads.push_back(head);
         is_full
     }
 
@@ -157,12 +158,17 @@ impl Plugin for HttpFilter {
         }
         if !is_end {
             // What a route says of bodies is looked up for requests that have one.
-            let is_lost = match body::is_inspected(headers) {
-                true => match reporter.body_bytes(host, policy, inspector.rules(), headers) {
+            let is_lost = match body::interest(headers) {
+                Interest::None => policy.gateway.body.inspect != Some(false),
+                interest => match reporter.body_bytes(host, policy, inspector.rules(), headers) {
                     0 => false,
-                    most => waiting.add(stream, most, block),
+                    most => waiting.add(Head {
+                        stream,
+                        most,
+                        is_unclear: interest == Interest::Unclear,
+                        block: block.to_vec(),
+                    }),
                 },
-                false => policy.gateway.body.inspect != Some(false),
             };
             if is_lost {
                 reporter.uninspected_body(host);
@@ -175,7 +181,20 @@ impl Plugin for HttpFilter {
         let Some(at) = self.waiting.position(stream) else {
             return Flow::Continue;
         };
-        let most = self.waiting.heads.get(at).map_or(0, |head| head.most);
+        let Some(waiting) = self.waiting.heads.get_mut(at) else {
+            return Flow::Continue;
+        };
+        let most = waiting.most;
+        if waiting.is_unclear && bytes > 0 {
+            let head = Headers::Block(&waiting.block);
+            let start = host.request_body(FIRST_BYTES).unwrap_or_default();
+            waiting.is_unclear = false;
+            if !body::is_worth_holding(head, start) {
+                self.waiting.heads.remove(at);
+                self.reporter.uninspected_body(host);
+                return Flow::Continue;
+            }
+        }
         // The gateway keeps what there is and asks again when there is more.
         if !is_end && bytes < most {
             return Flow::Stop;
@@ -238,15 +257,13 @@ impl Plugin for HttpFilter {
         let Some(request) = request else {
             return;
         };
-        let pairs = request.pairs();
-        let content = Headers::Pairs(&pairs);
-        let inspection = inspector.response_body(head, content, &facts);
+        let inspection = inspector.response_body(head, &request, &facts);
         let truncated = truncated || inspection.truncated;
         let detections = inspection.detections.to_vec();
         if !detections.is_empty() {
             let found = Found {
                 event: head.into(),
-                body: Some(content),
+                body: Some(&request),
                 detections,
             };
             reporter.report(&facts, inspector, correlator, policy, found, truncated);
@@ -276,6 +293,7 @@ impl HttpFilter {
             stream,
             most,
             block,
+            ..
         }) = waiting.heads.remove(at)
         else {
             return Flow::Continue;
@@ -291,20 +309,19 @@ impl HttpFilter {
         } = instance;
         let head = Headers::Block(&block);
         let content = host.request_body(most).unwrap_or_default();
-        let request = Some(content)
-            .filter(|content| !content.is_empty())
-            .and_then(|content| body::Request::new(head, content));
-        let Some(request) = request else {
+        if content.is_empty() {
+            return Flow::Continue;
+        }
+        let Some(request) = body::Request::new(head, content) else {
+            reporter.uninspected_body(host);
             return Flow::Continue;
         };
-        let kept = content;
-        let pairs = request.pairs();
-        let content = Headers::Pairs(&pairs);
         let facts = HostFacts::of(host);
-        let inspection = inspector.body(head, content, &facts);
+        let inspection = inspector.body(head, &request, &facts);
         let truncated = inspection.truncated || is_cut;
         let detections = inspection.detections.to_vec();
-        if SEES_RESPONSES && !inspector.awaiting().is_empty() && !pending.add_body(stream, kept) {
+        if SEES_RESPONSES && !inspector.awaiting().is_empty() && !pending.add_body(stream, content)
+        {
             reporter.unasked_response(host);
         }
         if detections.is_empty() && !truncated {
@@ -312,7 +329,7 @@ impl HttpFilter {
         }
         let found = Found {
             event: head.into(),
-            body: Some(content),
+            body: Some(&request),
             detections,
         };
         let reported = reporter.report(&facts, inspector, correlator, policy, found, truncated);

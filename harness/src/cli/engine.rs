@@ -308,16 +308,14 @@ impl Native {
             && !kept.is_empty()
             && let Some(request) = body::Request::new(head, kept)
         {
-            let pairs = request.pairs();
-            let body = Headers::Pairs(&pairs);
-            let inspection = self.inspector.body(head, body, &RecordFacts(record));
+            let inspection = (self.inspector).body(head, &request, &RecordFacts(record));
             truncated |= inspection.truncated || kept.len() < content.len();
             let detections = inspection.detections.to_vec();
             is_open |= !self.inspector.awaiting().is_empty();
             if !detections.is_empty() {
                 let found = Found {
                     event: head.into(),
-                    body: Some(body),
+                    body: Some(&request),
                     detections,
                 };
                 is_blocked = self.report(record, found, (truncated, None), alerts);
@@ -367,11 +365,9 @@ impl Native {
             return;
         }
         if let Some(request) = body::Request::new(head, content) {
-            let pairs = request.pairs();
-            let body = Headers::Pairs(&pairs);
-            let inspection = self.inspector.response_body(head, body, &facts);
+            let inspection = self.inspector.response_body(head, &request, &facts);
             let detections = inspection.detections.to_vec();
-            report(self, Some(body), detections);
+            report(self, Some(&request), detections);
         }
     }
 }

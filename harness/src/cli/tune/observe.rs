@@ -151,11 +151,9 @@ impl<'p> Observer<'p> {
         let Some(request) = body::Request::new(head, kept) else {
             return;
         };
-        let pairs = request.pairs();
-        let content = Headers::Pairs(&pairs);
         let detections = self
             .inspector
-            .body(head, content, &facts)
+            .body(head, &request, &facts)
             .detections
             .to_vec();
         if detections.is_empty() {
@@ -163,7 +161,7 @@ impl<'p> Observer<'p> {
         }
         let found = Found {
             event: Event::Request(head),
-            body: Some(content),
+            body: Some(&request),
             detections,
         };
         let standing = policy::judge(
@@ -173,7 +171,9 @@ impl<'p> Observer<'p> {
             &facts,
             &effective,
         );
-        take(&mut self.again, content, standing);
+        // As with the values of the target, what would silence a rule is looked for in the query that the body is.
+        let pairs = request.as_query();
+        take(&mut self.again, Headers::Pairs(&pairs), standing);
     }
 
     /// What a request raises; `is_wanted` says whether to find out what would silence it.

@@ -1,0 +1,84 @@
+//! The texts, attributes and declarations of XML.
+
+use super::pair;
+
+/// Appends the parameters of an XML document. The text of an element is one however many comments and sections it is
+/// cut into, since that is what the application gets.
+pub fn xml(body: &[u8], query: &mut Vec<u8>) {
+    let mut text = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = body.get(at) {
+        let rest = body.get(at..).unwrap_or_default();
+        if byte != b'<' {
+            let end = memchr::memchr(b'<', rest).unwrap_or(rest.len());
+            text.extend_from_slice(rest.get(..end).unwrap_or_default());
+            at += end;
+        } else if let Some(section) = rest.strip_prefix(b"<![CDATA[") {
+            let end = memchr::memmem::find(section, b"]]>").unwrap_or(section.len());
+            text.extend_from_slice(section.get(..end).unwrap_or_default());
+            at += 9 + end + 3;
+        } else if rest.starts_with(b"<!--") {
+            at += memchr::memmem::find(rest, b"-->").map_or(rest.len(), |end| end + 3);
+        } else {
+            end_of_text(&mut text, query);
+            if rest.starts_with(b"<!") {
+                at += declaration(rest, query);
+            } else {
+                at += tag(rest, query);
+            }
+        }
+    }
+    end_of_text(&mut text, query);
+}
+
+fn end_of_text(text: &mut Vec<u8>, query: &mut Vec<u8>) {
+    if !text.trim_ascii().is_empty() {
+        pair(b"", text, query);
+    }
+    text.clear();
+}
+
+/// A document type with the entities that it declares, up to the end of its brackets. Returns its bytes.
+fn declaration(text: &[u8], query: &mut Vec<u8>) -> usize {
+    let simple = memchr::memchr(b'>', text).unwrap_or(text.len());
+    let has_subset = memchr::memchr(b'[', text).is_some_and(|open| open < simple);
+    let end = match has_subset {
+        true => memchr::memchr(b']', text).unwrap_or(text.len()),
+        false => simple,
+    };
+    pair(b"", text.get(..end + 1).unwrap_or(text), query);
+    end + 1
+}
+
+/// The values of a tag's attributes. Returns the bytes of the tag.
+fn tag(text: &[u8], query: &mut Vec<u8>) -> usize {
+    let mut at = 1;
+    let mut name = 1..1;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'>' => return at + 1,
+            b'"' | b'\'' => {
+                let value = text.get(at + 1..).unwrap_or_default();
+                let end = memchr::memchr(byte, value).unwrap_or(value.len());
+                let named = text.get(name.clone()).unwrap_or_default();
+                pair(
+                    named.trim_ascii(),
+                    value.get(..end).unwrap_or_default(),
+                    query,
+                );
+                at += end + 2;
+                name = at..at;
+            }
+            b' ' | b'\t' | b'\r' | b'\n' | b'/' => {
+                at += 1;
+                name = at..at;
+            }
+            b'=' => {
+                name.end = at;
+                at += 1;
+            }
+            _ => at += 1,
+        }
+    }
+    at.max(1)
+}
