@@ -57,51 +57,66 @@ impl<'a> Dfa<'a> {
 
     /// Where the first match in `text` ends, if there is one.
     pub fn match_end(&self, text: &[u8]) -> Option<usize> {
+        if self.start == ACCEPT {
+            return Some(0);
+        }
         let mut state = self.start;
-        for (at, &byte) in text.iter().enumerate() {
-            if state <= ACCEPT {
-                return (state == ACCEPT).then_some(at);
+        let mut bytes = text.iter().enumerate();
+        loop {
+            // Nearly every byte leaves the state as it is, so its record is read once for all of them.
+            let record = self.record(state)?;
+            let next = bytes.by_ref().find_map(|(at, &byte)| {
+                let class = self.class_of.get(usize::from(byte)).copied().unwrap_or(0);
+                let next = record.next(class);
+                (next != state).then_some((at, next))
+            });
+            match next {
+                // The byte is part of the match, and the match ends behind it.
+                Some((at, ACCEPT)) => return Some(at + 1),
+                Some((_, next)) => state = next,
+                None => {
+                    let end = u8::try_from(self.classes.saturating_sub(1)).unwrap_or(u8::MAX);
+                    return (record.next(end) == ACCEPT).then_some(text.len());
+                }
             }
-            let class = self.class_of.get(usize::from(byte)).copied().unwrap_or(0);
-            state = self.next(state, class);
         }
-        if state > ACCEPT {
-            state = self.next(
-                state,
-                u8::try_from(self.classes.saturating_sub(1)).unwrap_or(u8::MAX),
-            );
-        }
-        (state == ACCEPT).then_some(text.len())
     }
 
+    /// A state's record. States that have none are those that end everything, and what only a forged table names.
+    fn record(&self, state: u16) -> Option<State<'a>> {
+        let start = usize::from(state.checked_sub(FIRST_STATE)?);
+        let (&[row, count], exceptions) = self.states.get(start..)?.split_first_chunk()?;
+        let exceptions = exceptions
+            .get(..usize::from(count) * EXCEPTION_BYTES)
+            .unwrap_or_default();
+        let first = usize::from(row) * self.classes * 2;
+        let row = self.rows.get(first..first + self.classes * 2)?;
+        Some(State {
+            row: row.as_chunks().0,
+            exceptions: exceptions.as_chunks().0,
+        })
+    }
+}
+
+/// Where a state leads.
+struct State<'a> {
+    row: &'a [[u8; 2]],
+    exceptions: &'a [[u8; EXCEPTION_BYTES]],
+}
+
+impl State<'_> {
     #[inline]
-    fn next(&self, state: u16, class: u8) -> u16 {
-        let record = usize::from(state - FIRST_STATE);
-        // A state without a record is one that only a forged table has.
-        let Some(&[row, count]) = self
-            .states
-            .get(record..)
-            .and_then(|rest| rest.first_chunk::<STATE_BYTES>())
-        else {
-            return REJECT;
-        };
-        let first = record + STATE_BYTES;
-        let end = first + usize::from(count) * EXCEPTION_BYTES;
-        let exceptions = self.states.get(first..end).unwrap_or_default();
-        for exception in exceptions.as_chunks::<EXCEPTION_BYTES>().0 {
-            let [known, low, high] = *exception;
-            if known >= class {
-                if known == class {
-                    return u16::from_le_bytes([low, high]);
-                }
-                break;
+    fn next(&self, class: u8) -> u16 {
+        if !self.exceptions.is_empty() {
+            let found = self
+                .exceptions
+                .binary_search_by_key(&class, |[known, ..]| *known);
+            if let Some([_, low, high]) = found.ok().and_then(|at| self.exceptions.get(at)) {
+                return u16::from_le_bytes([*low, *high]);
             }
         }
-        let at = usize::from(row) * self.classes + usize::from(class);
-        let entry = self
-            .rows
-            .get(at * 2..)
-            .and_then(|rest| rest.first_chunk::<2>());
-        entry.map_or(REJECT, |entry| u16::from_le_bytes(*entry))
+        self.row
+            .get(usize::from(class))
+            .map_or(REJECT, |next| u16::from_le_bytes(*next))
     }
 }

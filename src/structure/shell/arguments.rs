@@ -360,7 +360,9 @@ pub(super) fn known_line(value: &[u8], end: usize) -> bool {
     let line = value.get(..end).unwrap_or(b"");
     let named = |program: &str| {
         let from = line.len().saturating_sub(program.len());
-        line.ends_with(program.as_bytes())
+        // Comparing the last byte first spares nearly all comparisons.
+        line.last() == program.as_bytes().last()
+            && line.ends_with(program.as_bytes())
             && !from
                 .checked_sub(1)
                 .and_then(|before| line.get(before))

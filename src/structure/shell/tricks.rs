@@ -141,9 +141,10 @@ pub(super) fn windows_variable(value: &[u8], at: usize) -> Option<Hit> {
 /// `2>&1`, `>& /dev/tcp`, `> /tmp/x`, `<<<`.
 pub(super) fn redirection(value: &[u8], at: usize) -> Option<Hit> {
     let rest = value.get(at..)?;
-    let from = word_start(value, at);
+    // Going back to where the word starts is dear, and a text of nothing but `<` would do it for each byte.
+    let from = || word_start(value, at);
     if rest.starts_with(b">&1") || rest.starts_with(b">&2") {
-        return hit(MEDIUM, at, at + 3, from, value);
+        return hit(MEDIUM, at, at + 3, from(), value);
     }
     let file = at
         + 1
@@ -161,7 +162,7 @@ pub(super) fn redirection(value: &[u8], at: usize) -> Option<Hit> {
                 .is_some_and(|v| v.starts_with(s.as_bytes()))
         });
     if sink && rest.starts_with(b">") {
-        hit(MEDIUM, at, file + 5, from, value)
+        hit(MEDIUM, at, file + 5, from(), value)
     } else {
         None
     }
