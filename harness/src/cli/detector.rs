@@ -1,6 +1,8 @@
 //! A record goes in, alerts and a verdict come out: natively, or through the very `.wasm` file
 //! that Envoy loads.
 
+use std::time::Duration;
+
 use crate::capture::Record;
 use crate::report::Alert;
 
@@ -42,4 +44,9 @@ pub struct Verdict {
 pub trait Detector {
     /// Inspects a record and appends what it raises.
     fn inspect(&mut self, record: &Record, alerts: &mut Vec<Alert>) -> Verdict;
+
+    /// How much of the time was spent in the filter itself; none if there is nothing around it, or nobody measures.
+    fn detecting(&self) -> Option<Duration> {
+        None
+    }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -50,6 +51,43 @@ pub trait Sink {
     fn unread(&mut self, error: OpenError) -> Result<()>;
     /// Reading has got this far in `file`; the part is not known of a pipe.
     fn progress(&mut self, _file: &str, _part: Option<f64>) {}
+    /// Whether it wants to know where the time goes, which takes some itself.
+    fn is_timed(&self) -> bool {
+        false
+    }
+    /// Where the time went, once all is done and if it wanted to know.
+    fn spent(&mut self, _spent: Spent) {}
+}
+
+/// Where the time went, that of all threads together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// Reading and parsing captures.
+    pub reading: Duration,
+    /// Taking records through the detectors.
+    pub inspecting: Duration,
+    /// How much of that was spent in the filter itself, if there is a host around it.
+    pub detecting: Option<Duration>,
+    /// Counting and writing what came out.
+    pub writing: Duration,
+}
+
+/// Measures one thing after the other, or nothing.
+struct Watch(Option<Instant>);
+
+impl Watch {
+    fn start(is_timed: bool) -> Watch {
+        Watch(is_timed.then(Instant::now))
+    }
+
+    /// Adds the time since the last call.
+    fn add_to(&mut self, spent: &mut Duration) {
+        if let Some(since) = &mut self.0 {
+            let now = Instant::now();
+            *spent += now - *since;
+            *since = now;
+        }
+    }
 }
 
 /// Reads captures one after the other.
@@ -114,14 +152,21 @@ pub fn drive(
     };
     let mut item = Item::default();
     let mut count = 0_u32;
+    let mut spent = Spent::default();
+    let mut watch = Watch::start(sink.is_timed());
     while source.read(&mut item, sink)? {
+        watch.add_to(&mut spent.reading);
         item.inspect(detector.as_mut());
+        watch.add_to(&mut spent.inspecting);
         sink.item(&item)?;
         count = count.wrapping_add(1);
         if count.is_multiple_of(64) {
             source.tell_progress(sink);
         }
+        watch.add_to(&mut spent.writing);
     }
+    spent.detecting = detector.detecting();
+    sink.spent(spent);
     Ok(())
 }
 
@@ -130,6 +175,9 @@ struct Batch {
     items: Vec<Item>,
     /// How many of the items are of this batch; the rest is memory to use again.
     len: usize,
+    /// How long its records took in the detector, and how much of that in the filter itself.
+    inspecting: Duration,
+    detecting: Option<Duration>,
 }
 
 impl Batch {
@@ -162,6 +210,7 @@ fn drive_threads(
     let (to_do, taken) = channel::<(usize, Batch)>();
     let taken = Mutex::new(taken);
     let (done, finished) = channel::<(usize, Batch)>();
+    let is_timed = sink.is_timed();
     std::thread::scope(|scope| {
         for mut detector in detectors {
             let (taken, done) = (&taken, done.clone());
@@ -171,9 +220,15 @@ fn drive_threads(
                     let Some((number, mut batch)) = next else {
                         return;
                     };
+                    let mut watch = Watch::start(is_timed);
+                    let before = detector.detecting();
                     for item in batch.items.iter_mut().take(batch.len) {
                         item.inspect(detector.as_mut());
                     }
+                    batch.inspecting = Duration::ZERO;
+                    watch.add_to(&mut batch.inspecting);
+                    let detecting = detector.detecting().zip(before);
+                    batch.detecting = detecting.map(|(now, before)| now - before);
                     if done.send((number, batch)).is_err() {
                         return;
                     }
@@ -186,7 +241,9 @@ fn drive_threads(
         let mut waiting = BTreeMap::new();
         let mut spare: Vec<Batch> = Vec::new();
         let (mut next_in, mut next_out, mut is_read) = (0, 0, false);
+        let mut spent = Spent::default();
         loop {
+            let mut watch = Watch::start(is_timed);
             while !is_read && next_in - next_out < max_under_way {
                 let mut batch = spare.pop().unwrap_or_default();
                 batch.fill(source, sink)?;
@@ -199,7 +256,9 @@ fn drive_threads(
                     next_in += 1;
                 }
             }
+            watch.add_to(&mut spent.reading);
             if next_out == next_in {
+                sink.spent(spent);
                 return Ok(());
             }
             let batch: Batch = loop {
@@ -210,9 +269,17 @@ fn drive_threads(
                 waiting.insert(number, batch);
             };
             next_out += 1;
+            // Waiting for a detector is nobody's time.
+            let mut watch = Watch::start(is_timed);
             for item in batch.items.iter().take(batch.len) {
                 sink.item(item)?;
             }
+            watch.add_to(&mut spent.writing);
+            spent.inspecting += batch.inspecting;
+            spent.detecting = match (spent.detecting, batch.detecting) {
+                (all, None) => all,
+                (all, Some(more)) => Some(all.unwrap_or_default() + more),
+            };
             spare.push(batch);
         }
     })

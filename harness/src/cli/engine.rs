@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use portcullis::alert::{self, Context, Event};
@@ -47,6 +48,9 @@ pub struct EngineArgs {
     /// Requests inspected side by side, each by a worker of its own as in Envoy
     #[arg(long, value_name = "N", default_value = "1")]
     pub jobs: NonZeroUsize,
+    /// Whether the filter's own time is measured.
+    #[arg(skip)]
+    pub is_timed: bool,
 }
 
 /// An engine that has started.
@@ -72,6 +76,7 @@ impl Default for EngineArgs {
             config: None,
             rules: Vec::new(),
             jobs: NonZeroUsize::MIN,
+            is_timed: false,
         }
     }
 }
@@ -112,6 +117,7 @@ impl EngineArgs {
                 let options = GatewayOptions {
                     workers: self.jobs.get(),
                     plugin_config: config,
+                    is_timed: self.is_timed,
                     ..GatewayOptions::default()
                 };
                 let gateway = Gateway::start(&module, options)
@@ -404,6 +410,10 @@ struct Wasm<'a> {
 }
 
 impl Detector for Wasm<'_> {
+    fn detecting(&self) -> Option<Duration> {
+        self.worker.in_plugin()
+    }
+
     fn inspect(&mut self, record: &Record, alerts: &mut Vec<Alert>) -> Verdict {
         if record.is_process() {
             return Verdict {

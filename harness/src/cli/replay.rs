@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::detector::Action;
-use super::drive::{Item, Sink, drive};
+use super::drive::{Item, Sink, Spent, drive};
 use super::engine::EngineArgs;
 use crate::capture::{Format, OpenError};
 use crate::report::{Alert, Colour, Progress, Style, Summary, alert_line, grouped, printable};
@@ -37,7 +37,7 @@ pub struct Args {
     /// End at the first record that cannot be read
     #[arg(long)]
     strict: bool,
-    /// Say how long it took
+    /// Say how long it took, and what that time went to
     #[arg(long)]
     stats: bool,
     /// No progress, no summary, and malformed records are counted but not listed
@@ -51,7 +51,9 @@ pub struct Args {
 /// Runs it. `false` says that a capture could not be read.
 pub fn run(args: &Args) -> Result<bool> {
     let begun = Instant::now();
-    let mut engine = args.engine.start()?;
+    let mut engine_args = args.engine.clone();
+    engine_args.is_timed = args.stats;
+    let mut engine = engine_args.start()?;
     let started = Instant::now();
     let mut replay = Replay {
         args,
@@ -63,6 +65,7 @@ pub fn run(args: &Args) -> Result<bool> {
         summary: Summary::default(),
         has_header: false,
         has_told_of_processes: false,
+        spent: Spent::default(),
     };
     drive(&args.captures, args.format, engine.detectors(), &mut replay)?;
     replay.finish()?;
@@ -78,8 +81,22 @@ pub fn run(args: &Args) -> Result<bool> {
             grouped(per_second as u64 / args.engine.jobs.get() as u64),
             args.engine.jobs,
         );
+        eprintln!("{}", split(replay.spent, replay.summary.requests));
     }
     Ok(replay.summary.unread_captures == 0)
+}
+
+/// What the time went to, for each request: microseconds of processor, whatever ran side by side.
+fn split(spent: Spent, requests: u64) -> String {
+    let us = |time: std::time::Duration| time.as_secs_f64() * 1e6 / requests.max(1) as f64;
+    let (reading, writing) = (us(spent.reading), us(spent.writing));
+    let detecting = spent.detecting.unwrap_or(spent.inspecting);
+    let hosting = us(spent.inspecting.saturating_sub(detecting));
+    let detecting = us(detecting);
+    format!(
+        "a request took {:.2} µs: {reading:.2} parsing, {hosting:.2} hosting, {detecting:.2} detecting, {writing:.2} writing",
+        reading + hosting + detecting + writing,
+    )
 }
 
 /// A line of `--verdicts`.
@@ -103,6 +120,7 @@ struct Replay<'a> {
     summary: Summary,
     has_header: bool,
     has_told_of_processes: bool,
+    spent: Spent,
 }
 
 impl Replay<'_> {
@@ -227,6 +245,14 @@ impl Sink for Replay<'_> {
             bail!("{error}");
         }
         self.warn(&error.to_string())
+    }
+
+    fn is_timed(&self) -> bool {
+        self.args.stats
+    }
+
+    fn spent(&mut self, spent: Spent) {
+        self.spent = spent;
     }
 
     fn progress(&mut self, file: &str, part: Option<f64>) {

@@ -74,6 +74,8 @@ pub struct GatewayOptions {
     pub time_unix_ns: i64,
     /// Seed of the random numbers that WASI gives.
     pub random_seed: u64,
+    /// Whether the time in the plugin is measured: [`Worker::in_plugin`].
+    pub is_timed: bool,
 }
 
 impl Default for GatewayOptions {
@@ -99,6 +101,7 @@ impl Default for GatewayOptions {
             process: Process::default(),
             time_unix_ns: 0,
             random_seed: 0,
+            is_timed: false,
         }
     }
 }

@@ -52,8 +52,22 @@ impl Module {
     /// The bytes are not a valid module, it has no ABI marker or no allocator, it imports something that is
     /// not a function, or a known host function with another signature. Envoy refuses all of these too.
     pub fn compile(bytes: &[u8]) -> Result<Module> {
+        Self::build(bytes, false)
+    }
+
+    /// The same, with every instruction counted ([`Worker::instructions`](super::Worker::instructions)), which
+    /// makes it a fifth slower.
+    ///
+    /// # Errors
+    /// See [`Module::compile`].
+    pub fn metered(bytes: &[u8]) -> Result<Module> {
+        Self::build(bytes, true)
+    }
+
+    fn build(bytes: &[u8], is_metered: bool) -> Result<Module> {
         let mut config = Config::new();
         config.epoch_interruption(true);
+        config.consume_fuel(is_metered);
         let engine = Engine::new(&config)?;
         let module = wasmtime::Module::new(&engine, bytes)
             .map_err(|error| anyhow!("this is not a valid wasm module: {error:#}"))?;

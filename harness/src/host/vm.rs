@@ -5,6 +5,7 @@
 //! long kills the machine: it answers nothing more, and [`Vm::failure`] says why.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use wasmtime::{
@@ -518,6 +519,8 @@ struct Core {
     /// Epochs that one call may last.
     deadline: u64,
     failure: Option<String>,
+    /// Time in callbacks, if it is measured.
+    in_plugin: Option<Duration>,
 }
 
 impl Core {
@@ -529,6 +532,7 @@ impl Core {
         context: u32,
         arguments: P,
     ) -> Option<R> {
+        let begun = self.in_plugin.map(|_| Instant::now());
         let result = Self::enter(
             &mut self.store,
             self.deadline,
@@ -537,6 +541,9 @@ impl Core {
             context,
             arguments,
         );
+        if let (Some(spent), Some(begun)) = (&mut self.in_plugin, begun) {
+            *spent += begun.elapsed();
+        }
         if !self.store.data().finished.is_empty() {
             self.delete_finished();
         }
@@ -574,6 +581,7 @@ impl Core {
             delete,
             deadline,
             failure,
+            ..
         } = self;
         Self::enter(store, *deadline, failure, delete, context, context);
     }
@@ -600,6 +608,8 @@ impl Vm {
         let mut store = Store::new(plan.module.pre().module().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_trap();
+        // An error says that the module is not metered.
+        let _ = store.set_fuel(u64::MAX);
         let deadline = plan.options.callback_limit.map_or(u64::MAX / 2, |limit| {
             u64::try_from(limit.as_nanos() / EPOCH.as_nanos())
                 .unwrap_or(u64::MAX / 2)
@@ -613,6 +623,7 @@ impl Vm {
                     delete,
                     deadline,
                     failure: None,
+                    in_plugin: plan.options.is_timed.then_some(Duration::ZERO),
                 };
                 Ok(Vm {
                     core,
@@ -711,6 +722,22 @@ impl Vm {
             run(store, start)?;
         }
         Ok((callbacks, delete))
+    }
+
+    /// Wasm instructions since the start; none of a module that is not metered.
+    pub(super) fn instructions(&self) -> u64 {
+        self.core.store.get_fuel().map_or(0, |left| u64::MAX - left)
+    }
+
+    /// Time in callbacks, if it is measured.
+    pub(super) fn in_plugin(&self) -> Option<Duration> {
+        self.core.in_plugin
+    }
+
+    /// Bytes of the machine's memory, which never shrinks.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let memory = self.peek().memory;
+        memory.map_or(0, |memory| memory.data_size(&self.core.store))
     }
 
     /// Why the machine is dead, if it is.

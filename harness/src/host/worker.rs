@@ -558,6 +558,24 @@ impl Worker {
         std::mem::take(&mut self.outside)
     }
 
+    /// Wasm instructions that the plugin's machine has run; 0 unless the module is [`Module::metered`].
+    ///
+    /// [`Module::metered`]: super::Module::metered
+    pub fn instructions(&self) -> u64 {
+        self.vm.instructions()
+    }
+
+    /// Time spent in the plugin's callbacks, host calls included; none unless
+    /// [`GatewayOptions::is_timed`](super::GatewayOptions::is_timed).
+    pub fn in_plugin(&self) -> Option<std::time::Duration> {
+        self.vm.in_plugin()
+    }
+
+    /// Bytes of the plugin's memory, which never shrinks.
+    pub fn memory_bytes(&self) -> usize {
+        self.vm.memory_bytes()
+    }
+
     /// Why the plugin is dead in this worker, if it is.
     pub fn failure(&self) -> Option<&str> {
         self.vm.failure()
