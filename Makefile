@@ -12,7 +12,7 @@ PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
 # What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
 TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_WASM_RESPONSE=$(WASM_RESPONSE) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
 
-.PHONY: help run demo test e2e lint wasm wasm-response eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick floor peers
+.PHONY: help run demo test e2e lint wasm wasm-response eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick bench-accept bench-envoy bench-limits floor peers
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,8 +60,19 @@ peers: wasm setup-peers ## the same beside nginx with ModSecurity and the Core R
 bench: wasm floor setup-envoy setup-bench ## what the filter costs Envoy, beside the least possible, Lua and ModSecurity (BENCH=--quick)
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- bench --envoy $(ENVOY) --wasm $(WASM) --floor $(FLOOR) $(BENCH)
 
-bench-quick: setup-rust setup-bench ## instructions of the engine alone against bench/baseline.json; fails on 3 % more
-	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- bench --engine-only --baseline bench/baseline.json $(BENCH)
+bench-quick: wasm ## wasm instructions of a request against bench/baseline.json, fails on 3 % more; and the worst requests
+	@$(PORTCULLIS) bench quick --wasm $(WASM) --baseline bench/baseline.json $(BENCH)
+
+bench-accept: ## what a request takes now is the new baseline
+	@$(MAKE) --no-print-directory bench-quick BENCH=--accept
+
+bench-envoy: wasm floor setup-envoy setup-bench ## instructions of the real Envoy; fails if the filter adds over 1.5 times what the floor adds
+	@$(PORTCULLIS) bench --envoy $(ENVOY) --wasm $(WASM) --floor $(FLOOR) --only bc --rounds 0 --times-floor 1.5
+
+bench-limits: wasm floor setup-envoy ## curves over rules, routes and sources; a search for the worst request; load time and memory; a soak
+	@for part in curve worst start soak; do \
+	  cargo run --quiet --release -p portcullis-harness --bin portcullis -- bench $$part --envoy $(ENVOY) --wasm $(WASM) --floor $(FLOOR) $(BENCH) || exit 1; \
+	done
 
 floor: setup-rust
 	@RUSTFLAGS='-C target-feature=+simd128' cargo build --quiet -p portcullis-floor --profile wasm --target wasm32-unknown-unknown

@@ -1,17 +1,23 @@
 //! `portcullis bench`: what the filter costs a gateway, beside the least that any filter costs and
 //! beside what others cost.
 //!
-//! Two metrics. Instructions per request, counted by callgrind in the real Envoy, repeat within a
+//! Three metrics. Instructions per request, counted by callgrind in the real Envoy, repeat within a
 //! percent and are what changes are judged by. CPU time per request, from the kernel's accounting, is
 //! what people pay; it is measured in rounds, each with every server started anew in random order,
-//! since one process differs from the next by its memory layout alone.
+//! since one process differs from the next by its memory layout alone. Wasm instructions, counted by our own host,
+//! are the same on every machine: what CI watches, and what the searches for worst cases climb.
 
 mod callgrind;
+mod curve;
 mod engine;
 mod load;
+mod meter;
 mod rounds;
 pub(crate) mod server;
+mod soak;
+mod start;
 mod traffic;
+mod worst;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,13 +29,48 @@ use anyhow::{Context, Result};
 use rounds::{Estimate, Measured};
 use server::{Files, Subject};
 
+use crate::host::Module;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Envoy with the filter, beside the floor, Lua and ModSecurity
+    Gateway,
+    /// Wasm instructions of both mixes against a baseline, and the worst requests without a search: what CI runs
+    Quick,
+    /// A benign request by the number of rules, of routes and of sources
+    Curve,
+    /// The worst requests of 64 KiB that a search finds
+    Worst,
+    /// Memory of one worker over millions of requests
+    Soak,
+    /// Time until Envoy answers, memory by workers
+    Start,
+    /// The engine alone, natively, under callgrind
+    Engine,
+}
+
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// What to measure
+    #[arg(value_enum, default_value = "gateway")]
+    part: Part,
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
     engine: engine::Args,
+    #[command(flatten)]
+    baseline: meter::Baseline,
+    /// Texts that the search for the worst request tries in each place
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    tries: usize,
+    /// How much more a byte of the worst request may cost than one of a benign request
+    #[arg(long, value_name = "TIMES", default_value_t = TIMES_BENIGN)]
+    times_benign: f64,
+    /// Requests of the soak
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    requests: u64,
     /// Rounds of CPU time; 0 leaves it out
     #[arg(long, value_name = "N", default_value_t = 24)]
     rounds: usize,
@@ -45,21 +86,51 @@ pub struct Args {
     /// Rows to measure, such as `bc`; their baselines come along [default: all]
     #[arg(long, value_name = "LETTERS")]
     only: Option<String>,
+    /// Fail if the filter adds over this many times the instructions that the floor adds
+    #[arg(long, value_name = "TIMES")]
+    times_floor: Option<f64>,
     /// Keep what callgrind and the servers wrote in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
+/// Most that a byte of the worst request may cost, in bytes of a benign one; `docs/PERFORMANCE.md` tells why.
+const TIMES_BENIGN: f64 = 600.0;
+
 /// Runs the benchmark.
 pub fn run(args: &Args) -> Result<bool> {
-    if args.engine.engine_only {
+    if args.engine.passes.is_some() || args.part == Part::Engine {
         return engine::run(&args.engine);
+    }
+    let wasm = || {
+        let path = &args.files.wasm;
+        std::fs::read(path)
+            .with_context(|| format!("cannot read {}; `make wasm` builds it", path.display()))
+    };
+    match args.part {
+        Part::Quick => {
+            let module = Module::metered(&wasm()?)?;
+            let is_worst_fine = worst::run(&module, 0, args.times_benign)?;
+            return Ok(meter::quick(&module, &args.baseline)? && is_worst_fine);
+        }
+        Part::Curve => return curve::run(&Module::metered(&wasm()?)?),
+        Part::Worst => {
+            return worst::run(&Module::metered(&wasm()?)?, args.tries, args.times_benign);
+        }
+        Part::Soak => return soak::run(&Module::compile(&wasm()?)?, args.requests),
+        Part::Gateway | Part::Start | Part::Engine => {}
     }
     let dir = args.keep.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("portcullis-bench-{}", std::process::id()))
     });
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let result = measure(args, &dir);
+    let result = match args.part {
+        Part::Start => {
+            let upstream = server::upstream()?;
+            start::run(&Module::metered(&wasm()?)?, &args.files, upstream, &dir)
+        }
+        _ => measure(args, &dir),
+    };
     if args.keep.is_none() {
         std::fs::remove_dir_all(&dir)?;
     }
@@ -69,6 +140,7 @@ pub fn run(args: &Args) -> Result<bool> {
 fn measure(args: &Args, dir: &Path) -> Result<bool> {
     let subjects = chosen(args);
     let upstream = server::upstream()?;
+    let mut is_fine = true;
     if !args.no_instructions {
         let table = instructions(&subjects, args, upstream, dir)?;
         print(
@@ -77,6 +149,20 @@ fn measure(args: &Args, dir: &Path) -> Result<bool> {
             &subjects,
             &table,
         );
+        let added = |subject: Subject| {
+            let measured = table.get(subject.name());
+            measured.map(|measured| Estimate::of(measured.added.clone()).middle)
+        };
+        if let (Some(most), Some(ours), Some(floor)) = (
+            args.times_floor,
+            added(Subject::Ours),
+            added(Subject::Floor),
+        ) {
+            is_fine = ours <= floor * most;
+            if !is_fine {
+                println!("that is more than {most} times what the floor adds");
+            }
+        }
     }
     let (rounds, seconds) = match args.quick {
         true => (args.rounds.min(6), 0.5),
@@ -88,7 +174,7 @@ fn measure(args: &Args, dir: &Path) -> Result<bool> {
         let title = format!("CPU time per request in µs, {rounds} rounds of {seconds} s");
         print(&title, "µs", &subjects, &table);
     }
-    Ok(true)
+    Ok(is_fine)
 }
 
 fn chosen(args: &Args) -> Vec<Subject> {

@@ -169,6 +169,18 @@ impl Server {
         wrapper: &[String],
         dir: &Path,
     ) -> Result<Server> {
+        Server::start_with(subject, files, upstream, wrapper, dir, 1)
+    }
+
+    /// The same, with this many workers if it is an Envoy.
+    pub fn start_with(
+        subject: Subject,
+        files: &Files,
+        upstream: SocketAddr,
+        wrapper: &[String],
+        dir: &Path,
+        workers: usize,
+    ) -> Result<Server> {
         std::fs::create_dir_all(dir)?;
         let (address, admin) = (free_port()?, free_port()?);
         let mut command: Vec<String> = wrapper.to_vec();
@@ -180,8 +192,9 @@ impl Server {
             std::fs::write(&config, envoy(subject, files, address, admin, upstream)?)?;
             command.extend([files.envoy.display().to_string(), "-c".to_owned()]);
             command.push(config.display().to_string());
-            // A worker of its own beside the main thread, no shared memory with other runs.
-            let options = "--concurrency 1 --disable-hot-restart --log-level warning";
+            // Workers of its own beside the main thread, no shared memory with other runs.
+            command.extend(["--concurrency".to_owned(), workers.to_string()]);
+            let options = "--disable-hot-restart --log-level warning";
             command.extend(options.split(' ').map(str::to_owned));
         }
         Server::spawn(&command, address, admin, dir)
@@ -231,7 +244,7 @@ impl Server {
                 let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
                 bail!("the server did not start; its log:\n{log}");
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

@@ -1,0 +1,364 @@
+//! The most expensive requests that can be found, and whether cost grows with their bytes and no faster.
+//!
+//! Evil is repetition: what a decoder, a tokenizer or an automaton does for one piece of text it does again for each
+//! repetition, and what it does twice for two is quadratic. So each place of a request is filled with one unit over
+//! and over. Units come from a list of what each room of the engine finds hard, and from a search that joins,
+//! cuts and changes them and keeps what costs more. Costs are wasm instructions of the module, so the
+//! search is the same on every machine.
+
+use anyhow::Result;
+
+use super::meter::{Meter, mix_bytes};
+use super::traffic::Mix;
+use crate::host::Module;
+
+/// Bytes of the largest text, which is what one field may have.
+const BYTES: usize = 64 * 1024;
+/// Bytes of the texts that the search tries, and that are listed first.
+const SMALL: usize = BYTES / 16;
+/// How much more twice the bytes may cost. Linear is 2; a little more is left for tables that fill up.
+const GROWTH: f64 = 2.4;
+
+/// Where an attacker's text can stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Path,
+    Value,
+    Parameters,
+    UserAgent,
+    Referer,
+    Cookie,
+    Header,
+    Form,
+    Json,
+    Xml,
+    Upload,
+}
+
+impl Place {
+    const ALL: [Place; 11] = [
+        Place::Path,
+        Place::Value,
+        Place::Parameters,
+        Place::UserAgent,
+        Place::Referer,
+        Place::Cookie,
+        Place::Header,
+        Place::Form,
+        Place::Json,
+        Place::Xml,
+        Place::Upload,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Place::Path => "path",
+            Place::Value => "query value",
+            Place::Parameters => "query",
+            Place::UserAgent => "User-Agent",
+            Place::Referer => "Referer",
+            Place::Cookie => "Cookie",
+            Place::Header => "other header",
+            Place::Form => "form",
+            Place::Json => "JSON",
+            Place::Xml => "XML",
+            Place::Upload => "upload",
+        }
+    }
+
+    const fn is_body(self) -> bool {
+        matches!(self, Place::Form | Place::Json | Place::Xml | Place::Upload)
+    }
+
+    /// What stands around the text.
+    const fn around(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Place::Path => (b"/", b""),
+            Place::Value => (b"/?q=", b""),
+            Place::Parameters => (b"/?", b""),
+            Place::Referer => (b"https://shop.example.com/?q=", b""),
+            Place::Form => (b"q=", b""),
+            Place::Json => (b"{\"q\":\"", b"\"}"),
+            Place::Xml => (b"<?xml version=\"1.0\"?><q>", b"</q>"),
+            Place::Upload => (
+                b"--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f.txt\"\r\n\r\n",
+                b"\r\n--b--\r\n",
+            ),
+            Place::UserAgent | Place::Cookie | Place::Header => (b"", b""),
+        }
+    }
+
+    const fn content_type(self) -> &'static [u8] {
+        match self {
+            Place::Json => b"application/json",
+            Place::Xml => b"application/xml",
+            Place::Upload => b"multipart/form-data; boundary=b",
+            _ => b"application/x-www-form-urlencoded",
+        }
+    }
+
+    fn cost(self, meter: &mut Meter, unit: &[u8], bytes: usize) -> Result<f64> {
+        let (before, after) = self.around();
+        let mut text = before.to_vec();
+        text.extend(unit.iter().copied().cycle().take(bytes));
+        text.extend(after);
+        let text = text.as_slice();
+        let target = match self {
+            Place::Path | Place::Value | Place::Parameters => text,
+            _ => b"/index.html",
+        };
+        let mut head: Vec<(&[u8], &[u8])> = vec![
+            (b":authority", b"shop.example.com"),
+            (b":path", target),
+            (b":method", if self.is_body() { b"POST" } else { b"GET" }),
+            (b":scheme", b"http"),
+        ];
+        match self {
+            Place::UserAgent => head.push((b"user-agent", text)),
+            Place::Referer => head.push((b"referer", text)),
+            Place::Cookie => head.push((b"cookie", text)),
+            Place::Header => head.push((b"x-forwarded-host", text)),
+            _ if self.is_body() => head.push((b"content-type", self.content_type())),
+            _ => {}
+        }
+        let body = if self.is_body() { text } else { b"" };
+        Ok(meter.request(&head, body)?.instructions as f64)
+    }
+}
+
+/// What the rooms of the engine find hard: encodings, nesting that never closes, brackets, quotes, words that begin
+/// something, and what rules look for.
+const UNITS: [&str; 76] = [
+    "a",
+    "%",
+    "%2",
+    "%41",
+    "%25",
+    "%2525",
+    "%2e%2e%2f",
+    "%c0%ae",
+    "%u0041",
+    "%00",
+    "+",
+    "&",
+    "&a",
+    "&a=b",
+    "=",
+    ";",
+    "../",
+    "..\\",
+    "/./",
+    "//",
+    "\\",
+    "\\\\",
+    "\\x41",
+    "\\u0041",
+    "\\'",
+    "'",
+    "''",
+    "'a",
+    "\"",
+    "`",
+    "' or 1=1 ",
+    "1 or ",
+    "select ",
+    "union select ",
+    " from a where ",
+    "/*",
+    "*/",
+    "/**/",
+    "--",
+    "-- ",
+    "(",
+    ")",
+    "((a",
+    "[",
+    "{",
+    "{{",
+    "${",
+    "#{",
+    "<%",
+    "$(",
+    "$a",
+    "|",
+    "||",
+    "|cat ",
+    ";id",
+    "&&ls",
+    "<",
+    "<a",
+    "<a ",
+    "<a b=",
+    "<!--",
+    "<script>",
+    "&#x41;",
+    "&#65",
+    "&lt;",
+    "on=",
+    "http://",
+    "//@",
+    "http://a@",
+    "0x7f.1",
+    "javascript:",
+    "cmd.exe ",
+    "bash -c ",
+    "eval(",
+    "/etc/passwd",
+    "eyJhIjoi",
+];
+
+/// The dearest text found for a place.
+struct Worst {
+    unit: Vec<u8>,
+    large: f64,
+    /// How much more twice the bytes cost, the lesser of two doublings: a limit that is reached makes a step, and
+    /// what is quadratic is so everywhere.
+    growth: f64,
+}
+
+impl Worst {
+    fn of(meter: &mut Meter, place: Place, unit: Vec<u8>) -> Result<Worst> {
+        let mut cost = |bytes| place.cost(meter, &unit, bytes);
+        let (quarter, half, large) = (cost(BYTES / 4)?, cost(BYTES / 2)?, cost(BYTES)?);
+        let growth = (half / quarter).min(large / half);
+        Ok(Worst {
+            unit,
+            large,
+            growth,
+        })
+    }
+}
+
+/// Searches, prints the table, and returns whether nothing was over its bound. `tries` is how many changed units are
+/// tried in each place.
+pub fn run(module: &Module, tries: usize, times_benign: f64) -> Result<bool> {
+    let mut meter = Meter::start(module, Vec::new())?;
+    let benign = meter.mix(Mix::Benign)? / mix_bytes(Mix::Benign);
+    println!(
+        "\nthe dearest requests of 64 KiB; a benign request costs {benign:.1} wasm instructions a byte\n\
+         {:13} {:>10} {:>9} {:>7}  unit that is repeated",
+        "place", "a byte", "× benign", "growth"
+    );
+    let mut fine = true;
+    let mut tried = 0;
+    for place in Place::ALL {
+        let worst = search(&mut meter, place, tries, &mut tried)?;
+        let growth = worst.growth;
+        let each = worst.large / BYTES as f64;
+        // What a byte of costs next to nothing may grow as it likes: the host's own copies are in it.
+        let is_fine = each <= benign || growth <= GROWTH && each <= benign * times_benign;
+        fine &= is_fine;
+        println!(
+            "{:13} {each:>10.1} {:>9.1} {growth:>7.2}  {}{}",
+            place.name(),
+            each / benign,
+            String::from_utf8_lossy(&worst.unit).escape_debug(),
+            if is_fine { "" } else { "   TOO MUCH" }
+        );
+    }
+    println!(
+        "{tried} texts tried; growth is what twice the bytes cost, 2 if linear and at most {GROWTH}; \
+         at most {times_benign} × benign"
+    );
+    Ok(fine)
+}
+
+fn search(meter: &mut Meter, place: Place, tries: usize, tried: &mut usize) -> Result<Worst> {
+    let fits = |unit: &[u8]| {
+        !unit.is_empty()
+            && unit.len() <= 64
+            // A gateway refuses heads with these before any filter sees them.
+            && (place.is_body() || unit.iter().all(|byte| (b' '..0x7f).contains(byte) || *byte >= 0x80))
+            && !(matches!(place, Place::Path | Place::Value | Place::Parameters) && unit.contains(&b' '))
+    };
+    let mut pool: Vec<(f64, Vec<u8>)> = Vec::new();
+    let mut steepest: Option<Worst> = None;
+    for unit in UNITS.map(|unit| unit.as_bytes().to_vec()) {
+        if !fits(&unit) {
+            continue;
+        }
+        *tried += 1;
+        let small = place.cost(meter, &unit, SMALL)?;
+        let worst = Worst::of(meter, place, unit.clone())?;
+        // What grows too fast is what is looked for, however little it costs yet.
+        if worst.growth > GROWTH
+            && steepest
+                .as_ref()
+                .is_none_or(|known| worst.large > known.large)
+        {
+            steepest = Some(worst);
+        }
+        pool.push((small, unit));
+    }
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ place as u64);
+    for _ in 0..tries {
+        pool.sort_by(|a, b| b.0.total_cmp(&a.0));
+        pool.truncate(24);
+        let unit = numbers.changed(&pool);
+        if !fits(&unit) || pool.iter().any(|(_, known)| *known == unit) {
+            continue;
+        }
+        *tried += 1;
+        pool.push((place.cost(meter, &unit, SMALL)?, unit));
+    }
+    if let Some(worst) = steepest {
+        return Ok(worst);
+    }
+    let best = pool.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    let (_, unit) = best.unwrap_or_default();
+    Worst::of(meter, place, unit)
+}
+
+/// Numbers that look random and are the same every time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize
+    }
+
+    /// A dear unit, joined with another one, cut, or with one byte changed.
+    fn changed(&mut self, pool: &[(f64, Vec<u8>)]) -> Vec<u8> {
+        let mut some = |count: usize| self.next() % count.max(1);
+        // The first ones are the dearest; two draws favour them.
+        let drawn = some(pool.len()).min(some(pool.len()));
+        let mut unit = pool
+            .get(drawn)
+            .map(|(_, unit)| unit.clone())
+            .unwrap_or_default();
+        match some(5) {
+            0 => unit.extend(
+                UNITS
+                    .get(some(UNITS.len()))
+                    .copied()
+                    .unwrap_or_default()
+                    .bytes(),
+            ),
+            1 => {
+                let other = pool.get(some(pool.len())).map(|(_, unit)| unit.as_slice());
+                unit.extend(other.unwrap_or_default());
+            }
+            2 => {
+                let other = UNITS.get(some(UNITS.len())).copied().unwrap_or_default();
+                let at = some(unit.len() + 1);
+                unit.splice(at..at, other.bytes());
+            }
+            3 => {
+                let from = some(unit.len());
+                let count = 1 + some(3);
+                unit.drain(from..(from + count).min(unit.len()));
+            }
+            _ => {
+                let at = some(unit.len());
+                let byte = b' ' + some(95) as u8;
+                if let Some(old) = unit.get_mut(at) {
+                    *old = byte;
+                }
+            }
+        }
+        unit
+    }
+}
