@@ -16,7 +16,7 @@ use crate::ruleset::layout::{
     CidrRecord, Index, LiteralRecord, MatcherRecord, NodeKind, Op, Section,
 };
 use crate::scan::Hits;
-use crate::structure::Structure;
+use crate::structure::{Structure, sql};
 use crate::text::Case;
 
 /// Where a matcher was satisfied.
@@ -261,7 +261,11 @@ impl Evaluation<'_> {
             if text.superseded {
                 return None;
             }
-            let finding = detector(matcher)?
+            let detector = detector(matcher)?;
+            if detector == Structure::Sqli && sql::is_handed_over(text.name, bytes) {
+                return None;
+            }
+            let finding = detector
                 .find(bytes)
                 .filter(|found| found.confidence >= matcher.detail)?;
             return Some((finding.start, finding.end, Some(finding.confidence)));

@@ -156,12 +156,80 @@ pub fn sqli(value: &[u8]) -> Option<Finding> {
     hidden.or(found)
 }
 
+/// Whether a parameter is handed a whole statement: one that is called after SQL, as that of phpMyAdmin and Adminer are, and
+/// whose value begins as a statement does. That is what the parameter is for; nothing is changed in its shape.
+/// A statement that reaches out of the database, or waits, is none that a person sends.
+pub fn is_handed_over(name: &[u8], value: &[u8]) -> bool {
+    if !STATEMENT_NAMES
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    {
+        return false;
+    }
+    let value = value.trim_ascii_start();
+    let verb = value
+        .iter()
+        .position(|byte| !byte.is_ascii_alphabetic())
+        .unwrap_or(value.len());
+    let (verb, rest) = value.split_at(verb);
+    let begins = rest.first().is_some_and(u8::is_ascii_whitespace)
+        && VERBS
+            .iter()
+            .any(|known| verb.eq_ignore_ascii_case(known.as_bytes()));
+    let reaches_out = |at| {
+        let text = value.get(at..).unwrap_or_default();
+        REACHES
+            .iter()
+            .any(|reach| starts_with(text, reach.as_bytes()))
+    };
+    begins && !(0..value.len()).any(reaches_out)
+}
+
+/// Names of parameters that are handed whole statements.
+const STATEMENT_NAMES: &[&str] = &[
+    "sql_query",
+    "sql",
+    "sqlquery",
+    "sql_text",
+    "show_query",
+    "prev_sql_query",
+];
+
+/// How such statements begin.
+const VERBS: &[&str] = &[
+    "select", "insert", "update", "delete", "create", "alter", "drop", "show", "describe",
+    "explain", "with", "replace", "truncate", "rename", "grant", "set", "use", "analyze",
+    "optimize",
+];
+
+/// What no person's statement has.
+const REACHES: &[&str] = &[
+    "outfile",
+    "dumpfile",
+    "load_file",
+    "xp_cmdshell",
+    "xp_dirtree",
+    "xp_reg",
+    "sp_oa",
+    "sleep(",
+    "benchmark(",
+    "waitfor",
+    "sys_e",
+    "lo_export",
+    "to program",
+    "utl_",
+    "dbms_",
+    "extractvalue(",
+    "updatexml(",
+    "load_extension",
+];
+
 /// Length of the character at the start of `text` if it becomes `'` where a database converts text
-/// to a code page (U+02B9, U+02BC, U+02C8, U+2032, U+2035), else 0.
+/// to a code page (U+02B9, U+02BC, U+02C8, U+2018, U+2019, U+2032, U+2035), else 0.
 fn fits_quote(text: &[u8]) -> usize {
     match text {
         [0xca, 0xb9 | 0xbc, ..] | [0xcb, 0x88, ..] => 2,
-        [0xe2, 0x80, 0xb2 | 0xb5, ..] => 3,
+        [0xe2, 0x80, 0x98 | 0x99 | 0xb2 | 0xb5, ..] => 3,
         _ => 0,
     }
 }

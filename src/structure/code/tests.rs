@@ -7,6 +7,9 @@ fn an_expression_that_computes_or_reaches_out_is_found() {
     let attacks = [
         "{{7*7}}",
         "${7*7}",
+        "${applicationScope}",
+        "${pageContext.request.getSession().setAttribute('a',1)}",
+        "${class.getClassLoader()}",
         "${{7*7}}",
         "#{7*7}",
         "<%= 7 * 7 %>",

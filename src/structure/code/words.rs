@@ -103,7 +103,12 @@ pub const CALLS: [&str; 25] = [
 pub const OBJECTS: [&str; 6] = ["config", "self", "_self", "request", "_context", "settings"];
 
 /// How an expression begins that reaches into the engine.
-pub const STEMS: [&str; 15] = [
+pub const STEMS: [&str; 20] = [
+    "pagecontext.request.gets",
+    "applicationscope",
+    "sessionscope",
+    "class.getclassloader",
+    "request.getsession",
     "_self.",
     "self._",
     "app.request",
