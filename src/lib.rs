@@ -15,6 +15,7 @@
 //! | which texts are not looked at twice | `remember` |
 //! | what a rule's condition means | [`evaluate`], [`text`], [`dfa`] |
 //! | what SQL, HTML, a command, a path or a URL looks like | [`structure`] |
+//! | what several signs in one request come to | [`confidence`] |
 //! | what several requests of one source come to | [`correlate`] |
 //! | how compiled rules are laid out | [`ruleset`] |
 //! | the names, severities and advice of alerts | [`catalogue`] |
@@ -27,6 +28,7 @@ pub mod address;
 pub mod alert;
 pub mod body;
 pub mod catalogue;
+pub mod confidence;
 pub mod correlate;
 pub mod decoded;
 pub mod dfa;

@@ -7,6 +7,7 @@ use super::settings::RuleName;
 use crate::address;
 use crate::alert::Event;
 use crate::body;
+use crate::confidence;
 use crate::correlate::Correlator;
 use crate::headers::Headers;
 use crate::inspect::{Detection, Facts, Inspector};
@@ -33,6 +34,7 @@ pub fn judge(
     let event = found.event;
     let mut standing = enforce(inspector, found, facts, policy);
     let rules = inspector.rules();
+    confidence::add_up(rules, &mut standing);
     let at_least = |number| policy.at_least(RuleName::of(rules, &rules.rule(number)?));
     let time = policy.time_unix_ns();
     let fired = correlator.observe_with(rules, &standing, event, facts, time, at_least);
