@@ -92,6 +92,8 @@ fields! {
     LogonId = "LogonId", Some(Lane::Process);
     /// File version in the executable's version resource.
     FileVersion = "FileVersion", Some(Lane::Process);
+    /// The part of `Host` that all hosts of one owner share: `example.co.uk` of `www.shop.example.co.uk:8080`.
+    Site = "cs-host-site", Some(Lane::Host);
 }
 
 impl Field {

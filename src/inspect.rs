@@ -826,6 +826,7 @@ fn request_texts<'a>(headers: Headers<'a>, decoded: &'a Decoded, lanes: u16) -> 
         }
         match lane {
             Lane::Uri | Lane::Referer => url_texts(field, value, &mut texts),
+            Lane::Host => texts.push(Text::raw(Field::Site, site_of(value))),
             Lane::Cookie => {
                 for cookie in bounded_split(value, b';', &mut false) {
                     pair_texts(Field::CookieValue, cookie.trim_ascii_start(), &mut texts);
@@ -855,6 +856,36 @@ fn request_texts<'a>(headers: Headers<'a>, decoded: &'a Decoded, lanes: u16) -> 
     }
     texts
 }
+
+/// The last labels of a host that say whose it is: two, or three where the last but one is one of those below which
+/// registries sell names (`co.uk`). An address is whole.
+fn site_of(host: &[u8]) -> &[u8] {
+    let name = match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !host.ends_with(b"]") => host.get(..colon).unwrap_or(host),
+        _ => host,
+    };
+    let mut labels = name.rsplit(|byte| *byte == b'.');
+    let (last, second) = (
+        labels.next().unwrap_or_default(),
+        labels.next().unwrap_or_default(),
+    );
+    if !last.first().is_some_and(u8::is_ascii_alphabetic) {
+        return name;
+    }
+    let is_sold_below = last.len() == 2
+        && REGISTRIES
+            .iter()
+            .any(|label| second.eq_ignore_ascii_case(label.as_bytes()));
+    let third = labels.next().filter(|_| is_sold_below);
+    let length = last.len() + 1 + second.len() + third.map_or(0, |label| label.len() + 1);
+    name.get(name.len().saturating_sub(length)..)
+        .unwrap_or(name)
+}
+
+/// Labels below a country's that names are sold below.
+const REGISTRIES: &[&str] = &[
+    "co", "com", "org", "net", "gov", "edu", "ac", "or", "ne", "go", "gob", "gouv", "mil", "nom",
+];
 
 /// The texts of a URL as it came, beside the whole.
 fn url_texts<'a>(field: Field, url: &'a [u8], texts: &mut Vec<Text<'a>>) {
@@ -918,5 +949,34 @@ fn detection(index: u32, rule: &RuleRecord, outcome: Outcome, texts: &[Text<'_>]
         confidence: confidence.unwrap_or(rule.confidence),
         evidence,
         correlated: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::site_of;
+
+    #[test]
+    fn a_site_is_what_an_owners_hosts_share() {
+        for (host, site) in [
+            ("www.example.com", "example.com"),
+            ("a.b.example.com:8443", "example.com"),
+            ("example.com", "example.com"),
+            ("www.shop.example.co.uk", "example.co.uk"),
+            ("example.co.uk", "example.co.uk"),
+            ("www.foo.de", "foo.de"),
+            ("www.com", "www.com"),
+            ("localhost:8080", "localhost"),
+            ("192.0.2.1:80", "192.0.2.1"),
+            ("[2001:db8::1]:80", "[2001:db8::1]"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+            ("", ""),
+            (".", "."),
+            ("..", ".."),
+            ("a..b", ".b"),
+        ] {
+            let found = site_of(host.as_bytes());
+            assert_eq!(found, site.as_bytes(), "{host}: {}", found.escape_ascii());
+        }
     }
 }

@@ -325,6 +325,8 @@ pub enum Structure {
     Url,
     /// `code`
     Code,
+    /// `spam`
+    Host,
 }
 
 /// How sure a structural detector must be.

@@ -92,6 +92,7 @@ const MODIFIERS: &[(&str, Modifier)] = &[
     ("traversal", Modifier::Structure(Structure::Path)),
     ("ssrf", Modifier::Structure(Structure::Url)),
     ("code", Modifier::Structure(Structure::Code)),
+    ("spam", Modifier::Structure(Structure::Host)),
     ("raw", Modifier::Raw),
 ];
 

@@ -176,6 +176,7 @@ pub const TABLE: &[Entry] = &[
     web("cs-body.*", Field::BodyValue),
     web("cs-version", Field::Version),
     web("http.version", Field::Version),
+    web("cs-host-site", Field::Site),
     web("c-ip", Field::SourceIp),
     web("src_ip", Field::SourceIp),
     web("client_ip", Field::SourceIp),

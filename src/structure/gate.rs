@@ -51,6 +51,7 @@ impl Structure {
             Structure::Traversal => super::path::GATE,
             Structure::Ssrf => super::url::GATE,
             Structure::Code => super::code::GATE,
+            Structure::Spam => super::host::GATE,
         }
     }
 }

@@ -14,6 +14,7 @@
 mod casefile;
 pub mod code;
 mod gate;
+pub mod host;
 pub mod html;
 pub mod path;
 pub mod shell;
@@ -40,6 +41,8 @@ numbered! {
         Ssrf = 4,
         /// An expression that a template engine would evaluate.
         Code = 5,
+        /// A URL whose host is named as spam is.
+        Spam = 6,
     }
 }
 
@@ -53,6 +56,7 @@ impl Structure {
             Structure::Traversal => path::traversal(value),
             Structure::Ssrf => url::ssrf(value),
             Structure::Code => code::code(value),
+            Structure::Spam => host::spam(value),
         }
     }
 }

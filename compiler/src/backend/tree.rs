@@ -355,6 +355,7 @@ fn leaf(test: &Test, one: &Match) -> Result<Tree, Refusal> {
                 Structure::Path => structure::Structure::Traversal,
                 Structure::Url => structure::Structure::Ssrf,
                 Structure::Code => structure::Structure::Code,
+                Structure::Host => structure::Structure::Spam,
             };
             let detail = match confidence {
                 Confidence::Low => structure::LOW,

@@ -15,6 +15,7 @@ mod import;
 mod peers;
 mod replay;
 pub(crate) mod rules;
+mod train;
 mod tune;
 
 use std::io;
@@ -48,6 +49,8 @@ enum Command {
     Tune(tune::Args),
     /// Measure nginx with ModSecurity and the Core Rule Set on the same captures, side by side
     Peers(peers::Args),
+    /// Learn from labelled captures which names spam hosts have
+    Train(train::Args),
     /// Take one request and show what each rule saw of it and why it matched or not
     Explain(explain::Args),
     /// Work with Sigma rules
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Peers(args) => peers::run(args),
+        Command::Train(args) => train::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Rules(command) => rules::run(command),
         Command::Config(command) => config::run(command),
