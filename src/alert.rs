@@ -19,6 +19,7 @@ use crate::decoded::{split_pair, split_url};
 use crate::event::{Source, View};
 use crate::field::Field;
 use crate::headers::Headers;
+use crate::incident::Incident;
 use crate::inspect::{Detection, Evidence};
 use crate::limits;
 use crate::policy::{Action, RuleName};
@@ -115,6 +116,9 @@ pub struct Properties {
     /// What was counted, if the surest rule or another one of them is a correlation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation: Option<Correlation>,
+    /// Which incident it is one of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
     /// `attempt` if the rule is one for processes and its command line stands in a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<&'static str>,
@@ -176,9 +180,9 @@ pub struct Correlation {
     pub rule_id: String,
     /// Events, distinct values, or rules that matched.
     pub count: u64,
-    /// Whether there may have been more values than are kept.
+    /// Whether the count is an estimate: of more values than are kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub saturated: bool,
+    pub estimated: bool,
     /// How far back they were counted.
     pub window_seconds: u64,
     /// The fields that they have in common, as the rule calls them, and their values; those of secrets masked.
@@ -198,7 +202,7 @@ impl Correlation {
         Correlation {
             rule_id: rules.text(rule.id).to_owned(),
             count: counted.count,
-            saturated: counted.saturated,
+            estimated: counted.is_estimate,
             window_seconds: counted.timespan_ns / 1_000_000_000,
             group_key: counted.group.iter().map(key).collect(),
         }
@@ -357,6 +361,7 @@ fn alert(
                 let counted = detection.correlated.as_deref()?;
                 Some(Correlation::new(rules, &rule, counted))
             }),
+            incident: None,
             stage: (is_request && rule.source == Source::Process as u8).then_some("attempt"),
             action: action.name(),
             field: evidence.map(|evidence| evidence.field.name()),

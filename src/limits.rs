@@ -60,18 +60,26 @@ pub const LIVE_SETTINGS: usize = 256;
 /// Bytes of settings in route metadata. Longer ones are refused.
 pub const LIVE_SETTINGS_BYTES: usize = 16 * 1024;
 
-/// Groups (a correlation and its `group-by` values) that one correlator keeps, 80 bytes each beside their
-/// entries. Up to a quarter of it all are kept; when there are more, those give way whose window is over, then
-/// those with the smallest count, then the oldest.
-pub const CORRELATION_GROUPS: usize = 4096;
+/// Slots in which the groups of correlations (a correlation and its `group-by` values) are kept; which one follows from
+/// a hash of the group.
+pub const CORRELATION_SLOTS: u32 = 1024;
 
-/// Groups that compete for a place: a new one is held against this many others.
+/// Groups in one slot, so 16,384 in all. When there are more, those give way whose window is over, then those with the
+/// smallest count, then the oldest; when places change hands fast, not every new group gets one, and what is not counted
+/// for that is counted itself.
 pub const CORRELATION_WAYS: usize = 16;
 
-/// Entries of one group, 16 bytes each: events, distinct values or rules within the window. With all groups full
-/// a correlator has 4.3 MiB. Of more events those are merged that lie within one part of
-/// [`CORRELATION_PARTS`]; of more values the oldest is forgotten, so a count of values ends here, and the
-/// compiler refuses rules that ask for a greater one.
+/// Bytes of one slot, so 8 MiB in all. A group has 48 bytes and 16 for each entry; groups that have no room give way as
+/// above.
+pub const CORRELATION_SLOT_BYTES: usize = 8 * 1024;
+
+/// Slots in which incidents are kept, each of the same size: another 2 MiB. An incident that gives way begins anew, so that there
+/// are more alerts then and never fewer.
+pub const INCIDENT_SLOTS: u32 = 256;
+
+/// Entries of one group: events, distinct values or rules within the window. Of more events those are merged that lie
+/// within one part of [`CORRELATION_PARTS`]; of more values one in two, in four, in eight … is kept, and the count is an
+/// estimate with a standard error of about a sixth.
 pub const CORRELATION_ENTRIES: usize = 64;
 
 /// Parts of a timespan to which the time of an event is kept once a group has more events than

@@ -451,6 +451,8 @@ pub struct Custom {
     pub alert: Option<Spanned<String>>,
     /// `confidence`, 0–100.
     pub confidence: Option<Spanned<u8>>,
+    /// `learn`: a count of values fires for one that is new, after having learned for so many seconds.
+    pub learn_seconds: Option<Spanned<u64>>,
     /// `tests.catches`: events that the rule must match.
     pub catches: Vec<Case>,
     /// `tests.ignores`: events near those that the rule must not match.

@@ -330,8 +330,12 @@ impl Linker<'_> {
     }
 
     fn field(&mut self, head: &Head, field: &Spanned<String>, sources: &[Category]) {
-        if field.value == taxonomy::ALERT_TYPE {
-            return;
+        let is_request =
+            |category: &Category| matches!(category, Category::Webserver | Category::Proxy);
+        match field.value.as_str() {
+            taxonomy::ALERT_TYPE => return,
+            taxonomy::SOURCE_NETWORK if sources.iter().all(is_request) => return,
+            _ => {}
         }
         for category in sources {
             if let Err(near) = taxonomy::resolve(*category, &field.value) {

@@ -58,6 +58,9 @@ pub struct FieldPath {
 /// so other tools do not know it.
 pub const ALERT_TYPE: &str = "portcullis.alert";
 
+/// What a correlation may group by or count beside fields: the network of the client's address, a /24 or a /64.
+pub const SOURCE_NETWORK: &str = "c-net";
+
 /// One line of the taxonomy.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {

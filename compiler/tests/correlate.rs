@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use portcullis::alert::{self, Context};
-use portcullis::correlate::Correlator;
+use portcullis::correlate::{Correlator, Local};
 use portcullis::headers::Headers;
 use portcullis::inspect::{Detection, Facts, Inspector};
 use portcullis::policy::{Action, RuleName};
@@ -76,6 +76,7 @@ const NOON: i64 = 1_800_000_000 * SECOND;
 struct Worker {
     inspector: Inspector,
     correlator: Correlator,
+    memory: Local,
 }
 
 impl Worker {
@@ -84,6 +85,7 @@ impl Worker {
         Worker {
             inspector: Inspector::new(rules),
             correlator: Correlator::default(),
+            memory: Local::default(),
         }
     }
 
@@ -98,7 +100,14 @@ impl Worker {
         let rules = self.inspector.rules();
         let time_ns = NOON + second * SECOND;
         self.correlator
-            .observe(rules, &detections, headers, &facts, time_ns)
+            .observe(
+                &mut self.memory,
+                rules,
+                &detections,
+                headers,
+                &facts,
+                time_ns,
+            )
             .to_vec()
     }
 
@@ -249,19 +258,133 @@ fn parts_aliases_and_alert_types_are_values_as_well() {
 }
 
 #[test]
-fn a_count_of_values_ends_at_what_is_kept_and_says_so() {
-    let mut worker = Worker::new(&correlation(
-        '1',
-        "{type: value_count, rules: a, group-by: [c-ip], timespan: 1m, condition: {field: cs-uri-stem, gte: 64}}",
-    ));
-    for second in 0..63 {
-        let target = format!("/aaaa/{second}");
-        assert_eq!(worker.get(0, "192.0.2.1", &target), []);
-    }
-    let headers = [(":path", "/aaaa/63")];
-    let fired = worker.request(1, "192.0.2.1", &headers);
+fn a_count_of_values_is_exact_up_to_what_is_kept_and_then_an_estimate() {
+    let count = |most: u64| {
+        let mut worker = Worker::new(&correlation(
+            '1',
+            &format!(
+                "{{type: value_count, rules: a, group-by: [c-ip], timespan: 1h, condition: {{field: cs-uri-stem, gte: {most}}}}}"
+            ),
+        ));
+        for number in 1.. {
+            let target = format!("/aaaa/{number}");
+            let fired = worker.request(1, "192.0.2.1", &[(":path", &target)]);
+            if let Some(fired) = fired.first() {
+                let counted = fired.correlated.as_ref().unwrap();
+                assert!(counted.count >= most && counted.is_estimate == (most > 64));
+                return number;
+            }
+        }
+        0
+    };
+    assert_eq!(count(64), 64);
+    let number = count(1_000);
+    assert!((600..1_600).contains(&number), "{number}");
+}
+
+#[test]
+fn addresses_of_one_network_are_one_source() {
+    let rule =
+        "{type: event_count, rules: a, group-by: [c-net], timespan: 1m, condition: {gte: 3}}";
+    let mut worker = Worker::new(&correlation('1', rule));
+    assert_eq!(worker.get(0, "192.0.2.1", "/aaaa"), []);
+    assert_eq!(worker.get(1, "192.0.3.1", "/aaaa"), []);
+    assert_eq!(worker.get(2, "::ffff:192.0.2.200", "/aaaa"), []);
+    assert_eq!(worker.get(3, "2001:db8::1", "/aaaa"), []);
+    assert_eq!(worker.get(4, "2001:db8:0:1::1", "/aaaa"), []);
+    let headers = [(":path", "/aaaa")];
+    let fired = worker.request(5, "192.0.2.77", &headers);
     let counted = fired[0].correlated.as_ref().unwrap();
-    assert!(counted.count == 64 && counted.saturated);
+    assert_eq!(counted.group[0].1, b"192.0.2.0/24");
+    assert_eq!(worker.get(6, "2001:db8::ffff:1", "/aaaa"), []);
+    let fired = worker.request(7, "2001:db8:0:0:1::", &headers);
+    let counted = fired[0].correlated.as_ref().unwrap();
+    assert_eq!(counted.group[0].1, b"2001:db8::/64");
+}
+
+#[test]
+fn what_is_usual_is_learned_and_what_is_new_fires_once() {
+    let rule = "{type: value_count, rules: a, group-by: [cs-host], timespan: 30d, condition: {field: c-net, gte: 1}}\n\
+                portcullis: {learn: 1d}";
+    const DAY: i64 = 86_400;
+    let mut worker = Worker::new(&correlation('1', rule));
+    // Whoever comes on the first day is usual, and so is who is of the same network.
+    assert_eq!(worker.get(0, "192.0.2.1", "/aaaa"), []);
+    assert_eq!(worker.get(DAY - 1, "198.51.100.1", "/aaaa"), []);
+    assert_eq!(worker.get(2 * DAY, "192.0.2.99", "/aaaa"), []);
+    assert_eq!(worker.get(2 * DAY, "203.0.113.5", "/aaaa"), [('1', 2)]);
+    // It has been told of, and is known from now on.
+    assert_eq!(worker.get(2 * DAY + 1, "203.0.113.6", "/aaaa"), []);
+    // The second network was last seen more than 30 days ago.
+    assert_eq!(worker.get(20 * DAY, "192.0.2.1", "/aaaa"), []);
+    assert_eq!(worker.get(31 * DAY, "198.51.100.1", "/aaaa"), [('1', 2)]);
+    // Another host learns for itself.
+    let other = [(":authority", "other.example"), (":path", "/aaaa")];
+    assert!(worker.request(32 * DAY, "203.0.113.9", &other).is_empty());
+    // A page that everybody uses tells nothing by who uses it.
+    for network in 0..80 {
+        worker.get(33 * DAY, &format!("10.0.{network}.1"), "/aaaa");
+    }
+    assert_eq!(worker.get(34 * DAY, "10.9.9.9", "/aaaa"), []);
+}
+
+#[test]
+fn a_group_outlives_a_change_of_the_rules_around_it() {
+    let first =
+        "{type: event_count, rules: a, group-by: [c-ip], timespan: 1m, condition: {gte: 5}}";
+    let mut worker = Worker::new(&correlation('1', first));
+    for second in 0..3 {
+        assert_eq!(worker.get(second, "192.0.2.1", "/aaaa"), []);
+    }
+    // A new ruleset: another correlation before it, a lower threshold, a new VM that finds the memory of the old one.
+    let other =
+        "{type: event_count, rules: b, group-by: [c-ip], timespan: 1m, condition: {gte: 5}}";
+    let second = first.replace("gte: 5", "gte: 4");
+    let text = format!(
+        "{}---\n{}",
+        correlation('2', other),
+        correlation('1', &second)
+    );
+    let mut next = Worker::new(&text);
+    next.memory = worker.memory;
+    assert_eq!(next.get(4, "192.0.2.1", "/aaaa"), [('1', 4)]);
+    // Another timespan is another question.
+    let longer = first.replace("1m", "2m");
+    let mut last = Worker::new(&correlation('1', &longer));
+    last.memory = next.memory;
+    assert_eq!(last.get(5, "192.0.2.1", "/aaaa"), []);
+}
+
+#[test]
+fn values_of_any_length_and_any_bytes_are_values() {
+    let rule = "{type: event_count, rules: a, group-by: [cs-user-agent], timespan: 1m, condition: {gte: 2}}";
+    let mut worker = Worker::new(&correlation('1', rule));
+    // What is beyond 64 KiB tells groups apart no more; it is bounded like every field.
+    let long = "x".repeat(64 * 1024);
+    let longer = format!("{long}y");
+    let other = format!("{}y", &long[1..]);
+    let mut ask = |agent: &str| {
+        let headers = [(":path", "/aaaa"), ("user-agent", agent)];
+        worker.request(0, "192.0.2.1", &headers).len()
+    };
+    assert_eq!((ask(&long), ask(&other), ask(&longer)), (0, 0, 1));
+    assert!(worker.memory.bytes() < 1024, "a group is its hash");
+}
+
+#[test]
+fn timespans_of_a_second_and_of_a_year_count() {
+    for (timespan, seconds) in [("1s", 1), ("1y", 31_556_952)] {
+        let rule = format!(
+            "{{type: event_count, rules: a, group-by: [c-ip], timespan: {timespan}, condition: {{gte: 2}}}}"
+        );
+        let mut worker = Worker::new(&correlation('1', &rule));
+        assert_eq!(worker.get(0, "192.0.2.1", "/aaaa"), []);
+        assert_eq!(worker.get(seconds + 1, "192.0.2.1", "/aaaa"), []);
+        assert_eq!(
+            worker.get(2 * seconds + 1, "192.0.2.1", "/aaaa"),
+            [('1', 2)]
+        );
+    }
 }
 
 #[test]
@@ -436,8 +559,16 @@ fn what_a_gateway_cannot_know_is_refused_by_name_with_the_reason() {
         (count("{gte: 1, neq: 3}"), "error[condition-not-run]: whether the count stays at"),
         (count("{gte: 5, lt: 5}"), "error[never-holds]: no count"),
         (
-            format!("{{type: value_count, rules: a, {group}, condition: {{field: cs-host, gt: 64}}}}"),
-            "error[never-holds]: a gateway keeps 64 values",
+            format!("{{type: event_count, rules: a, {group}, condition: {{gte: 1}}}}\nportcullis: {{learn: 10s}}"),
+            "error[learn-without-values]: `learn` is about values",
+        ),
+        (
+            format!("{{type: value_count, rules: a, {group}, condition: {{field: c-net, gte: 2}}}}\nportcullis: {{learn: 10s}}"),
+            "error[learn-without-values]: `learn` is about values",
+        ),
+        (
+            format!("{{type: value_count, rules: a, {group}, condition: {{field: c-net, gte: 1}}}}\nportcullis: {{learn: 1m}}"),
+            "error[learn-too-long]: what was learned is forgotten",
         ),
         (
             format!("{{type: temporal, rules: [a, b], {group}, condition: {{gte: 3}}}}"),

@@ -12,7 +12,7 @@
 
 use std::net::IpAddr;
 
-use portcullis::correlate::Correlator;
+use portcullis::correlate::{Correlator, Local};
 use portcullis::headers::Headers;
 use portcullis::inspect::{Facts, Inspector};
 use portcullis::ruleset::RuleSet;
@@ -109,6 +109,7 @@ fn an_independent_engine_fires_on_the_same_events() {
             oracle.add_collection(&theirs).unwrap();
             let mut inspector = Inspector::new(set.clone());
             let mut correlator = Correlator::default();
+            let mut memory = Local::default();
             let (mut ours, mut expected) = (Vec::new(), Vec::new());
             let mut second = 1_800_000_000_i64;
             let pace = 1 + random.below(25);
@@ -126,7 +127,7 @@ fn an_independent_engine_fires_on_the_same_events() {
                 let (headers, facts) = (Headers::Pairs(&pairs), Source(source));
                 let found = inspector.request(headers, &facts).detections.to_vec();
                 let time_ns = second * 1_000_000_000;
-                let fired = correlator.observe(&set, &found, headers, &facts, time_ns);
+                let fired = correlator.observe(&mut memory, &set, &found, headers, &facts, time_ns);
                 if !fired.is_empty() {
                     ours.push((second, source));
                 }

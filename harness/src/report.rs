@@ -174,6 +174,8 @@ pub struct Summary {
     pub truncated: u64,
     /// Requests that the filter did not see to the end.
     pub failed: u64,
+    /// Alerts that were folded into others of the same source.
+    pub folded: u64,
     by_type: BTreeMap<String, (String, u64)>,
     by_rule: BTreeMap<(String, String), u64>,
 }
@@ -214,6 +216,7 @@ impl Summary {
             }
         };
         add(self.with_alerts, "with alerts", Colour::Bold);
+        add(self.folded, "further alerts folded into these", Colour::Dim);
         add(self.blocked, "blocked", Colour::Bold);
         add(self.truncated, "truncated", Colour::Yellow);
         add(self.failed, "not inspected", Colour::Red);

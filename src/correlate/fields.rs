@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::alert::Event;
 use crate::decoded::{split_pair, split_url};
@@ -62,6 +63,16 @@ impl<'e, F: Facts> Values<'e, F> {
                 Some(bounded(value).into())
             }
         }
+    }
+
+    /// The network of the client's address: a /24 of IPv4, a /64 of IPv6, which is what one customer has.
+    pub fn network(&self) -> Option<Cow<'static, [u8]>> {
+        let network = match self.facts.source_address()?.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << 8))),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+        };
+        let bits = if network.is_ipv4() { 24 } else { 64 };
+        Some(format!("{network}/{bits}").into_bytes().into())
     }
 
     fn address(&self) -> Option<&[u8]> {

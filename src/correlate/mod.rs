@@ -20,16 +20,20 @@
 //! - An event without a value for each `group-by` field is not counted, one without the field whose values
 //!   are counted neither. Only a request without a host has one: the empty one.
 //! - What happened exactly `timespan` ago still counts. An event that comes late (replay) counts at its own
-//!   time if the newest event of its group is at most a timespan newer, else not at all. The order of a
-//!   `temporal_ordered` is that in which events come, and one event is one step.
+//!   time if the newest event of its group is at most a timespan newer, else not at all; but when eight in a row are so
+//!   late, the clock has been set back, and the group begins anew. The order of a `temporal_ordered` is that in which
+//!   events come, and one event is one step.
 //! - Groups are told apart by 128 bits of a hash (two 64-bit SipHashes) and distinct values by 64: someone who
 //!   spends 2^32 hashes can make two of his own values count as one. The hashes are not keyed, since the engine
 //!   has no randomness.
 //!
-//! State is bounded by [`limits::CORRELATION_GROUPS`] and [`limits::CORRELATION_ENTRIES`], which say what gives way.
+//! State is in a [`Memory`] of so many slots, of one worker alone or shared by all of a gateway's. It is bounded by
+//! [`limits::CORRELATION_SLOTS`] and those beside it, which say what gives way. A group is known by a hash of the
+//! correlation's id, kind and timespan and of its values, so it outlives a new configuration or ruleset.
 
 mod fields;
-mod groups;
+pub(crate) mod groups;
+pub mod memory;
 mod window;
 
 use std::hash::{DefaultHasher, Hasher};
@@ -42,23 +46,27 @@ use crate::ruleset::layout::{
     CorrelationKind, CorrelationRecord, KeyRecord, ListenerRecord, NodeKind, Section, Span,
 };
 use fields::Values;
-use groups::Groups;
-use window::Window;
+use groups::{Counted, Group, Groups};
+pub use memory::{Local, Memory};
+pub(crate) use window::Seen;
+
+/// Slots of a [`Memory`]: those of correlations, then those of incidents.
+pub const SLOTS: u32 = limits::CORRELATION_SLOTS + limits::INCIDENT_SLOTS;
 
 /// What a correlation counted when it fired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correlated {
     /// Events, distinct values, or rules that matched, within the timespan.
     pub count: u64,
-    /// Whether there may have been more values than are kept.
-    pub saturated: bool,
+    /// Whether the count is an estimate: of more values than are kept.
+    pub is_estimate: bool,
     /// The timespan, in nanoseconds.
     pub timespan_ns: u64,
     /// The `group-by` fields, as the rule calls them, and their values in the event with which it fired.
     pub group: Vec<(Span, Vec<u8>)>,
 }
 
-/// Counts the detections of one ruleset. State does not survive another ruleset: make a new one then.
+/// Counts detections.
 #[derive(Debug, Default)]
 pub struct Correlator {
     groups: Groups,
@@ -67,29 +75,41 @@ pub struct Correlator {
     fired: Vec<Detection>,
     /// Groups in which this event has been counted.
     counted: Vec<u128>,
+    not_counted: u64,
 }
 
 impl Correlator {
     /// Counts the detections of one event and returns the correlations that fire on it. `time_unix_ns` is the
     /// time of the event in nanoseconds since 1970; 0 says that it is not known, and nothing is counted.
     ///
-    /// Takes time in proportion to the correlations that are about the rules that matched. Allocates when the
-    /// first event is counted (320 KiB) and for new groups.
+    /// Takes time in proportion to the correlations that are about the rules that matched, and changes one slot of the
+    /// memory for each of them.
     pub fn observe<'e>(
         &mut self,
+        memory: &mut dyn Memory,
         rules: &RuleSet,
         detections: &[Detection],
         event: impl Into<Event<'e>>,
         facts: &impl Facts,
         time_unix_ns: i64,
     ) -> &[Detection] {
-        self.observe_with(rules, detections, event, facts, time_unix_ns, |_| None)
+        self.observe_with(
+            memory,
+            rules,
+            detections,
+            event,
+            facts,
+            time_unix_ns,
+            |_| None,
+        )
     }
 
     /// The same, where `at_least` may give a correlation's rule, by its number, another least count than the rule says. The
     /// state is the same whatever the thresholds of the events that it has seen.
+    #[allow(clippy::too_many_arguments, reason = "each is something else")]
     pub fn observe_with<'e>(
         &mut self,
+        memory: &mut dyn Memory,
         rules: &RuleSet,
         detections: &[Detection],
         event: impl Into<Event<'e>>,
@@ -98,6 +118,7 @@ impl Correlator {
         at_least: impl Fn(u32) -> Option<u64>,
     ) -> &[Detection] {
         self.fired.clear();
+        self.not_counted = 0;
         if detections.is_empty() || time_unix_ns <= 0 || rules.correlation_count() == 0 {
             return &[];
         }
@@ -114,9 +135,10 @@ impl Correlator {
             for listener in rules.run::<ListenerRecord>(Section::Listeners, rule.listeners) {
                 let values = |key: &KeyRecord| match key.field {
                     KeyRecord::ALERT_TYPE => Some(crate::alert::type_of(&rule).as_bytes().into()),
+                    KeyRecord::SOURCE_NETWORK => values.network(),
                     _ => values.get(key.field, rules.bytes(key.name)),
                 };
-                let fired = self.count(rules, &listener, values, time_unix_ns, &at_least);
+                let fired = self.count(memory, rules, &listener, values, time_unix_ns, &at_least);
                 if let Some((number, detection)) = fired
                     && !pending.contains(&number)
                 {
@@ -133,9 +155,15 @@ impl Correlator {
         &self.fired
     }
 
+    /// In how many groups the last event was not counted since there was no room for it.
+    pub fn not_counted(&self) -> u64 {
+        self.not_counted
+    }
+
     /// Counts one match for one correlation. Returns its rule's number and detection if it fires.
     fn count<'v>(
         &mut self,
+        memory: &mut dyn Memory,
         rules: &RuleSet,
         listener: &ListenerRecord,
         value_of: impl Fn(&KeyRecord) -> Option<std::borrow::Cow<'v, [u8]>>,
@@ -143,12 +171,13 @@ impl Correlator {
         at_least: &impl Fn(u32) -> Option<u64>,
     ) -> Option<(u32, Detection)> {
         let correlation = rules.correlation(listener.correlation)?;
+        let rule = rules.rule(correlation.rule)?;
         let kind = CorrelationKind::from_number(correlation.kind)?;
         let timespan = i64::try_from(correlation.timespan_ns).unwrap_or(i64::MAX);
         let keys = || rules.run::<KeyRecord>(Section::Keys, listener.keys);
         let group_keys =
             (listener.keys.count as usize).checked_sub(usize::from(listener.has_value))?;
-        let mut hash = KeyHash::new(listener.correlation);
+        let mut hash = KeyHash::new(rules.bytes(rule.id), &correlation);
         for key in keys().take(group_keys) {
             hash.value(&value_of(&key)?);
         }
@@ -157,52 +186,70 @@ impl Correlator {
             None => None,
         };
         let key = hash.finish();
-        let group = self.groups.of(key, time_ns, timespan)?;
-        if !group.reach(time_ns, timespan) {
-            return None;
+        if kind == CorrelationKind::EventCount {
+            if self.counted.contains(&key) {
+                return None;
+            }
+            self.counted.push(key);
         }
-        let window: &mut Window = &mut group.window;
-        let (count, holds) = match kind {
-            CorrelationKind::EventCount => {
-                if self.counted.contains(&key) {
-                    return None;
+        // Workers that share a memory must not take two events for one.
+        let event = hash_of(&[self.events.to_le_bytes(), time_ns.to_le_bytes()].concat());
+        let at_least = at_least(correlation.rule).unwrap_or(correlation.at_least);
+        let in_bounds = |count: u64| (at_least..=correlation.at_most).contains(&count);
+        let count = |group: &mut Group| {
+            if !group.reach(time_ns, timespan) {
+                return None;
+            }
+            let window = &mut group.window;
+            let (count, holds) = match kind {
+                CorrelationKind::EventCount => {
+                    window.event(time_ns, timespan);
+                    (window.events(), true)
                 }
-                self.counted.push(key);
-                window.event(time_ns, timespan);
-                (window.events(), true)
-            }
-            CorrelationKind::ValueCount => {
-                window.value(time_ns, value?);
-                (window.len(), true)
-            }
-            CorrelationKind::Temporal => {
-                window.value(time_ns, u64::from(listener.place));
-                let holds = correlation.condition == CorrelationRecord::COUNTED
-                    || holds(
-                        rules,
-                        correlation.condition,
-                        limits::CONDITION_DEPTH,
-                        &|place| window.has(u64::from(place)),
-                    );
-                (window.len(), holds)
-            }
-            CorrelationKind::TemporalOrdered => {
-                let reached = window.step(time_ns, listener.place, self.events);
-                let last = listener.place.checked_add(1) == Some(correlation.inputs);
-                (u64::from(correlation.inputs), reached && last)
+                CorrelationKind::ValueCount => {
+                    window.value(time_ns, value?);
+                    (window.len(), true)
+                }
+                CorrelationKind::NewValue => {
+                    return new_value(group, time_ns, value?, correlation.at_least);
+                }
+                CorrelationKind::Temporal => {
+                    window.value(time_ns, u64::from(listener.place));
+                    let holds = correlation.condition == CorrelationRecord::COUNTED
+                        || holds(
+                            rules,
+                            correlation.condition,
+                            limits::CONDITION_DEPTH,
+                            &|place| window.has(u64::from(place)),
+                        );
+                    (window.len(), holds)
+                }
+                CorrelationKind::TemporalOrdered => {
+                    let reached = window.step(time_ns, listener.place, event);
+                    let last = listener.place.checked_add(1) == Some(correlation.inputs);
+                    (u64::from(correlation.inputs), reached && last)
+                }
+            };
+            let is_estimate = window.is_estimate();
+            let fires = group.rank(count, holds && in_bounds(count), timespan);
+            fires.then_some((count, is_estimate))
+        };
+        let slots = (0, limits::CORRELATION_SLOTS);
+        let fired = match self
+            .groups
+            .update(memory, slots, key, time_ns, timespan, count)
+        {
+            Counted::Yes(fired) => fired,
+            Counted::NoRoom => {
+                self.not_counted += 1;
+                None
             }
         };
-        let at_least = at_least(correlation.rule).unwrap_or(correlation.at_least);
-        let in_bounds = (at_least..=correlation.at_most).contains(&count);
-        if !group.rank(count, holds && in_bounds, timespan) {
-            return None;
-        }
-        let rule = rules.rule(correlation.rule)?;
+        let (count, is_estimate) = fired?;
         let group = keys().take(group_keys);
         let correlated = Correlated {
             count,
-            saturated: kind == CorrelationKind::ValueCount
-                && count >= limits::CORRELATION_ENTRIES as u64,
+            is_estimate,
             timespan_ns: correlation.timespan_ns,
             group: group
                 .filter_map(|key| Some((key.label, value_of(&key)?.into_owned())))
@@ -216,6 +263,25 @@ impl Correlator {
         };
         Some((correlation.rule, detection))
     }
+}
+
+/// Notes a value of a group that learns which ones are usual. Returns how many it knows if this one is new, the group has
+/// learned for long enough, and it knows few enough for one to be unusual.
+fn new_value(group: &mut Group, time_ns: i64, value: u64, learn_ns: u64) -> Option<(u64, bool)> {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let learn_ns = i64::try_from(learn_ns).unwrap_or(i64::MAX);
+    if group.window.seen.is_empty() {
+        group.quiet_until_ns = time_ns.saturating_add(learn_ns);
+    }
+    let begun_ns = group.quiet_until_ns.saturating_sub(learn_ns);
+    let known = group.window.seen.len();
+    let is_known = group.window.recent(time_ns, value);
+    // The longer it has learned, the more would be lost with it.
+    let hours = time_ns.saturating_sub(begun_ns) / HOUR_NS;
+    group.weigh(u64::try_from(hours).unwrap_or(0).saturating_add(1));
+    let has_learned = time_ns >= group.quiet_until_ns && known > 0;
+    let is_telling = known < limits::CORRELATION_ENTRIES;
+    (!is_known && has_learned && is_telling).then_some((known as u64, false))
 }
 
 /// Whether an expression over a correlation's rules holds. The compiler lets no `not` into it.
@@ -243,19 +309,31 @@ fn holds(rules: &RuleSet, node: u32, depth: usize, seen: &impl Fn(u32) -> bool) 
 }
 
 /// Identifies a correlation and its group's values by 128 bits.
-struct KeyHash([DefaultHasher; 2]);
+pub(crate) struct KeyHash([DefaultHasher; 2]);
 
 impl KeyHash {
-    fn new(correlation: u32) -> KeyHash {
-        let mut hashers = [DefaultHasher::new(), DefaultHasher::new()];
-        for (half, hasher) in (0_u8..).zip(&mut hashers) {
+    /// Of something that is no correlation.
+    pub(crate) fn plain() -> KeyHash {
+        let mut hash = KeyHash([DefaultHasher::new(), DefaultHasher::new()]);
+        for (half, hasher) in (0_u8..).zip(&mut hash.0) {
             hasher.write_u8(half);
-            hasher.write_u32(correlation);
         }
-        KeyHash(hashers)
+        hash
     }
 
-    fn value(&mut self, value: &[u8]) {
+    /// Of a correlation with this id. What a group holds depends on its kind and timespan; the threshold may change.
+    fn new(id: &[u8], correlation: &CorrelationRecord) -> KeyHash {
+        let mut hash = KeyHash::plain();
+        for hasher in &mut hash.0 {
+            hasher.write_u8(correlation.kind);
+            hasher.write_u16(correlation.inputs);
+            hasher.write_u64(correlation.timespan_ns);
+        }
+        hash.value(id);
+        hash
+    }
+
+    pub(crate) fn value(&mut self, value: &[u8]) {
         for hasher in &mut self.0 {
             // The length in front, or `ab` + `c` were `a` + `bc`.
             hasher.write_u64(value.len() as u64);
@@ -263,13 +341,13 @@ impl KeyHash {
         }
     }
 
-    fn finish(&self) -> u128 {
+    pub(crate) fn finish(&self) -> u128 {
         let [low, high] = &self.0;
         u128::from(high.finish()) << 64 | u128::from(low.finish())
     }
 }
 
-fn hash_of(value: &[u8]) -> u64 {
+pub(crate) fn hash_of(value: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(value);
     hasher.finish()

@@ -8,7 +8,7 @@ use crate::address;
 use crate::alert::Event;
 use crate::body;
 use crate::confidence;
-use crate::correlate::Correlator;
+use crate::correlate::{Correlator, Memory};
 use crate::headers::Headers;
 use crate::inspect::{Detection, Facts, Inspector};
 
@@ -26,7 +26,7 @@ pub struct Found<'a> {
 /// What this policy lets stand of what was found, and the correlations that fire on it. What was let go is not counted.
 pub fn judge(
     inspector: &mut Inspector,
-    correlator: &mut Correlator,
+    (correlator, memory): (&mut Correlator, &mut dyn Memory),
     found: Found<'_>,
     facts: &impl Facts,
     policy: &Effective<'_>,
@@ -37,7 +37,7 @@ pub fn judge(
     confidence::add_up(rules, &mut standing);
     let at_least = |number| policy.at_least(RuleName::of(rules, &rules.rule(number)?));
     let time = policy.time_unix_ns();
-    let fired = correlator.observe_with(rules, &standing, event, facts, time, at_least);
+    let fired = correlator.observe_with(memory, rules, &standing, event, facts, time, at_least);
     let stands = |detection: &&Detection| {
         rules.rule(detection.rule).is_some_and(|rule| {
             let name = RuleName::of(rules, &rule);

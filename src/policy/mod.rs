@@ -86,7 +86,7 @@ pub enum MetricStyle {
 }
 
 /// A whole configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What holds everywhere.
     pub gateway: Settings,
@@ -96,6 +96,11 @@ pub struct Policy {
     pub metrics: MetricStyle,
     /// Nothing is inspected at all: `mode` is `off` and `confirm_off` says it again.
     pub is_off: bool,
+    /// Alerts that one source raises again are folded until it pauses for so long, in nanoseconds (see
+    /// [`crate::incident`]); `None`: each is written.
+    pub fold_ns: Option<i64>,
+    /// Whether the workers of a gateway count together, where the host lets them.
+    pub is_state_shared: bool,
     /// Compiled rules that take the place of those that ship with the filter.
     pub ruleset: Option<Vec<u8>>,
 }
@@ -138,8 +143,27 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            gateway: Settings::default(),
+            routes: Vec::new(),
+            metrics: MetricStyle::default(),
+            is_off: false,
+            fold_ns: Some(i64::from(FOLD_MINUTES) * MINUTE_NS),
+            is_state_shared: true,
+            ruleset: None,
+        }
+    }
+}
+
 /// Bytes of a body that are inspected if the configuration does not say otherwise, and the most that it can say.
 const BODY_BYTES: u16 = u16::MAX;
+
+/// How long a source may pause in one incident if the configuration does not say otherwise, and the most that it can say.
+const FOLD_MINUTES: u16 = 10;
+const MOST_FOLD_MINUTES: u16 = 24 * 60;
+const MINUTE_NS: i64 = 60_000_000_000;
 
 impl Policy {
     /// Reads a plugin configuration, opens its rules or else those that ship, and checks the one against the other.
@@ -175,7 +199,14 @@ impl Policy {
         let top = Value::top(&tree);
         let known = [
             &Settings::KEYS[..],
-            &["routes", "metrics", "ruleset", "confirm_off"],
+            &[
+                "routes",
+                "metrics",
+                "incidents",
+                "state",
+                "ruleset",
+                "confirm_off",
+            ],
         ]
         .concat();
         let keys = top.keys(&known)?;
@@ -184,6 +215,15 @@ impl Policy {
             let keys = metrics.keys(&["style"])?;
             keys.or_default("style", |style| style.one_of(&styles))
         };
+        let fold = |incidents: &Value<'_>| {
+            let keys = incidents.keys(&["fold", "minutes"])?;
+            let minutes = keys.get("minutes", |most| most.whole(1, MOST_FOLD_MINUTES))?;
+            let folds = keys.get("fold", Value::truth)?.unwrap_or(true);
+            let minutes = i64::from(minutes.unwrap_or(FOLD_MINUTES));
+            Ok(folds.then_some(minutes * MINUTE_NS))
+        };
+        let shares = |state: &Value<'_>| state.keys(&["shared"])?.get("shared", Value::truth);
+        let otherwise = Policy::default();
         let confirm_off = keys.or_default("confirm_off", Value::truth)?;
         let gateway = Settings::read(&keys)?;
         let is_off = gateway.mode == Some(Mode::Off);
@@ -192,6 +232,9 @@ impl Policy {
             routes: keys.or_default("routes", |routes| routes.list(Route::read))?,
             metrics: keys.or_default("metrics", style)?,
             is_off: is_off && confirm_off,
+            fold_ns: keys.get("incidents", fold)?.unwrap_or(otherwise.fold_ns),
+            is_state_shared: (keys.get("state", shares)?.flatten())
+                .unwrap_or(otherwise.is_state_shared),
             ruleset: keys.get("ruleset", Value::base64)?,
         };
         policy.check_table()?;
@@ -374,7 +417,7 @@ mod tests {
         let cases: [(&[u8], &str); 26] = [
             (
                 br#"{"mod":"block"}"#,
-                "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `body`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `ruleset`, `confirm_off`; did you mean `mode`?",
+                "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `body`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `incidents`, `state`, `ruleset`, `confirm_off`; did you mean `mode`?",
             ),
             (br#"{"mode":"blok"}"#, "did you mean `block`?"),
             (br#"{"mode":1}"#, "mode: `1` stands where a text is expected"),

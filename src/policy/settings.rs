@@ -6,7 +6,6 @@ use super::{Effective, Mode, Origin, Place, PolicyError};
 use crate::address::Network;
 use crate::alert;
 use crate::catalogue::{self, Severity};
-use crate::limits;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{CorrelationKind, RuleRecord};
 
@@ -320,12 +319,11 @@ impl Settings {
 fn counting(rules: &RuleSet, correlation: u32) -> Option<(RuleName<'_>, u64)> {
     let correlation = rules.correlation(correlation)?;
     let most = match CorrelationKind::from_number(correlation.kind)? {
-        CorrelationKind::EventCount => correlation.at_most,
-        CorrelationKind::ValueCount => {
-            (correlation.at_most).min(limits::CORRELATION_ENTRIES as u64)
-        }
-        // How many of its rules matched is what such a rule is, no matter of degree.
-        CorrelationKind::Temporal | CorrelationKind::TemporalOrdered => return None,
+        CorrelationKind::EventCount | CorrelationKind::ValueCount => correlation.at_most,
+        // How many of its rules matched, or that something is new, is what such a rule is, no matter of degree.
+        CorrelationKind::Temporal
+        | CorrelationKind::TemporalOrdered
+        | CorrelationKind::NewValue => return None,
     };
     let rule = rules.rule(correlation.rule)?;
     Some((RuleName::of(rules, &rule), most))

@@ -17,7 +17,7 @@ use crate::normalise::Classes;
 pub const MAGIC: [u8; 4] = *b"PRTC";
 
 /// Version of this layout. Any change to this file that changes bytes raises it.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Bytes before the first section.
 pub const HEADER_BYTES: usize = 20 + Section::COUNT * 8;
@@ -304,7 +304,8 @@ records! {
         inputs: u16,
         /// How long it looks back, in nanoseconds.
         timespan_ns: u64,
-        /// The count with which it holds: of events, of distinct values, or of the rules that matched.
+        /// The count with which it holds: of events, of distinct values, or of the rules that matched. Of
+        /// [`CorrelationKind::NewValue`] how long a group learns, in nanoseconds.
         at_least: u64,
         /// The count up to which it holds.
         at_most: u64,
@@ -367,6 +368,8 @@ impl CorrelationRecord {
 impl KeyRecord {
     /// `field` that stands for the alert type of the rule that matched.
     pub const ALERT_TYPE: u8 = 254;
+    /// `field` that stands for the network of the client's address.
+    pub const SOURCE_NETWORK: u8 = 253;
 }
 
 impl RuleRecord {
@@ -514,6 +517,8 @@ numbered! {
         Temporal = 2,
         /// Rules that matched, each after the one before it.
         TemporalOrdered = 3,
+        /// A value that the group has not had within the timespan, once it has learned which ones it has.
+        NewValue = 4,
     }
 }
 

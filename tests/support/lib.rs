@@ -73,14 +73,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// With a plugin configuration as JSON.
+    /// With a plugin configuration as JSON. Here as below every alert is written unless it speaks of incidents.
     pub fn with(plugin: &str) -> Gateway {
         Gateway::start(|config| config.plugin(plugin)).unwrap()
     }
 
     /// With edits to the example configuration; the error is that of an Envoy that does not start.
     pub fn start(edit: impl FnOnce(Config) -> Result<Config>) -> Result<Gateway> {
-        Gateway::with_filter(&wasm(), edit)
+        Gateway::start_workers(1, edit)
+    }
+
+    /// The same with so many workers.
+    pub fn start_workers(
+        workers: u32,
+        edit: impl FnOnce(Config) -> Result<Config>,
+    ) -> Result<Gateway> {
+        Gateway::run(edit(Config::new(&wasm(), upstream::start()?)?)?, workers)
     }
 
     /// The same with another build of the filter.
@@ -88,16 +96,16 @@ impl Gateway {
         filter: &Path,
         edit: impl FnOnce(Config) -> Result<Config>,
     ) -> Result<Gateway> {
-        Gateway::run(edit(Config::new(filter, upstream::start()?)?)?)
+        Gateway::run(edit(Config::new(filter, upstream::start()?)?)?, 1)
     }
 
     /// With another example, edited.
     pub fn of(example: &str, edit: impl FnOnce(Config) -> Result<Config>) -> Result<Gateway> {
-        Gateway::run(edit(Config::bootstrap(example, upstream::start()?)?)?)
+        Gateway::run(edit(Config::bootstrap(example, upstream::start()?)?)?, 1)
     }
 
-    fn run(config: Config) -> Result<Gateway> {
-        let envoy = Envoy::start(&envoy(), config, 1)?;
+    fn run(config: Config, workers: u32) -> Result<Gateway> {
+        let envoy = Envoy::start(&envoy(), config.every_alert(), workers)?;
         Ok(Gateway {
             envoy: RefCell::new(envoy),
             canaries: Cell::new(0),

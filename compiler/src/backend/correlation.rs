@@ -138,22 +138,12 @@ pub fn of<'a>(
     };
     let most = match kind {
         CorrelationKind::EventCount => u64::MAX,
-        CorrelationKind::ValueCount => limits::CORRELATION_ENTRIES as u64,
+        CorrelationKind::ValueCount | CorrelationKind::NewValue => u64::MAX,
         CorrelationKind::Temporal | CorrelationKind::TemporalOrdered => count as u64,
     };
     if at_least > most {
-        let (message, help) = match kind {
-            CorrelationKind::ValueCount => (
-                format!(
-                    "a gateway keeps {most} values of a group, so a count never comes to {at_least}"
-                ),
-                "ask for fewer",
-            ),
-            _ => (
-                format!("{count} rules never come to {at_least} that match"),
-                "ask for as many rules as there are, or fewer",
-            ),
-        };
+        let message = format!("{count} rules never come to {at_least} that match");
+        let help = "ask for as many rules as there are, or fewer";
         return Err(("never-holds", title, message, help));
     }
     if kind == CorrelationKind::TemporalOrdered && (at_least != most || at_most < most) {
@@ -163,6 +153,32 @@ pub fn of<'a>(
             "an order is over all of the correlation's rules, so no count of them can be asked for"
                 .to_owned(),
             "leave `condition` out, or write `type: temporal`",
+        ));
+    }
+    let (kind, at_least) = match &correlation.head.custom.learn_seconds {
+        None => (kind, at_least),
+        Some(learn) if kind == CorrelationKind::ValueCount && at_least == 1 => (
+            CorrelationKind::NewValue,
+            learn.value.saturating_mul(1_000_000_000),
+        ),
+        Some(learn) => {
+            return Err((
+                "learn-without-values",
+                learn.span,
+                "`learn` is about values that are new, and this correlation counts something else"
+                    .to_owned(),
+                "write `type: value_count` and `condition: {field: c-net, gte: 1}`",
+            ));
+        }
+    };
+    if let Some(learn) = &correlation.head.custom.learn_seconds
+        && learn.value >= correlation.timespan_seconds.value
+    {
+        return Err((
+            "learn-too-long",
+            learn.span,
+            "what was learned is forgotten before learning is over".to_owned(),
+            "write a longer `timespan`, or learn for a shorter time",
         ));
     }
     let mut inputs = Vec::with_capacity(count);
@@ -334,9 +350,16 @@ fn key<'a>(
             own
         }
     };
-    if written.value == taxonomy::ALERT_TYPE {
+    let derived = match written.value.as_str() {
+        taxonomy::ALERT_TYPE => Some(KeyRecord::ALERT_TYPE),
+        taxonomy::SOURCE_NETWORK if category != Category::ProcessCreation => {
+            Some(KeyRecord::SOURCE_NETWORK)
+        }
+        _ => None,
+    };
+    if let Some(field) = derived {
         return Ok(Key {
-            field: KeyRecord::ALERT_TYPE,
+            field,
             name: String::new(),
             label,
         });

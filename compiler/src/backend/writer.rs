@@ -142,7 +142,10 @@ impl Writer {
             let listener = ListenerRecord {
                 correlation: number,
                 place,
-                has_value: u16::from(correlation.kind == CorrelationKind::ValueCount),
+                has_value: u16::from(matches!(
+                    correlation.kind,
+                    CorrelationKind::ValueCount | CorrelationKind::NewValue
+                )),
                 keys: Run::default(),
             };
             self.listeners.push((rule.rule, listener, keys));

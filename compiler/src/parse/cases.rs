@@ -66,13 +66,20 @@ pub fn read(context: &mut Context<'_>, node: &Rc<Node>, process: bool) -> Custom
     if context.mapping(node, "`portcullis`").is_none() {
         return custom;
     }
-    context.only_keys(node, &["alert", "confidence", "tests"], "`portcullis`");
+    context.only_keys(
+        node,
+        &["alert", "confidence", "learn", "tests"],
+        "`portcullis`",
+    );
     custom.alert = node
         .get("alert")
         .and_then(|alert| context.spanned(alert, "`alert`"));
     custom.confidence = node
         .get("confidence")
         .and_then(|node| percent(context, node, "confidence"));
+    custom.learn_seconds = node
+        .get("learn")
+        .and_then(|learn| correlation::seconds(context, learn, "learn", 1));
     if let Some(tests) = node
         .get("tests")
         .filter(|tests| context.mapping(tests, "`tests`").is_some())

@@ -7,6 +7,13 @@ use std::marker::PhantomData;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u32);
 
+impl Status {
+    /// There is nothing of this name.
+    pub const NOT_FOUND: Status = Status(1);
+    /// Somebody else has changed it.
+    pub const CAS_MISMATCH: Status = Status(8);
+}
+
 /// Severity of a log line.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
@@ -83,6 +90,25 @@ impl Host {
         // SAFETY: path and value outlive the call, which only reads them.
         done(unsafe {
             raw::proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len())
+        })
+    }
+
+    /// What all VMs of this `vm_id` have put under a key, and the number of that version.
+    pub fn shared_data(&self, key: &str) -> Result<(&[u8], u32), Status> {
+        let mut cas = 0;
+        // SAFETY: the key outlives the call, and the host writes four bytes to the last place; the rest as in
+        // `header_block`.
+        let bytes = self.returned(|pointer, len| unsafe {
+            raw::proxy_get_shared_data(key.as_ptr(), key.len(), pointer, len, &mut cas)
+        })?;
+        Ok((bytes, cas))
+    }
+
+    /// Puts a value under a key, if what is there is still the version with this number; 0 for whatever is there.
+    pub fn set_shared_data(&self, key: &str, value: &[u8], cas: u32) -> Result<(), Status> {
+        // SAFETY: key and value outlive the call, which only reads them.
+        done(unsafe {
+            raw::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
         })
     }
 
@@ -206,6 +232,8 @@ host_calls! {
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, pointer: *mut *const u8, len: *mut usize);
     fn proxy_get_property(path: *const u8, path_len: usize, pointer: *mut *const u8, len: *mut usize);
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize);
+    fn proxy_get_shared_data(key: *const u8, key_len: usize, pointer: *mut *const u8, len: *mut usize, cas: *mut u32);
+    fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32);
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32);
     fn proxy_increment_metric(id: u32, by: i64);

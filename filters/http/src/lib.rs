@@ -13,11 +13,11 @@
 
 mod pending;
 mod report;
+mod state;
 
 use std::collections::VecDeque;
 
 use portcullis::body::{self, Interest};
-use portcullis::correlate::Correlator;
 use portcullis::headers::Headers;
 use portcullis::inspect::{Facts, Inspector};
 use portcullis::policy::{Found, Policy};
@@ -43,8 +43,6 @@ struct Instance {
     name: Vec<u8>,
     policy: Policy,
     inspector: Inspector,
-    /// Of this worker alone: each has a VM of its own, and none sees what the others count.
-    correlator: Correlator,
 }
 
 /// All that lives in one VM.
@@ -131,10 +129,7 @@ impl Plugin for HttpFilter {
         };
         let headers = Headers::Block(block);
         let Instance {
-            inspector,
-            policy,
-            correlator,
-            ..
+            inspector, policy, ..
         } = instance;
         let (detected, truncated) = {
             let inspection = inspector.request(headers, &HostFacts::of(host));
@@ -148,7 +143,7 @@ impl Plugin for HttpFilter {
                 detections: inspector.detections().to_vec(),
             };
             let facts = HostFacts::of(host);
-            let reported = reporter.report(&facts, inspector, correlator, policy, found, truncated);
+            let reported = reporter.report(&facts, inspector, policy, found, truncated);
             if reported == Flow::Stop {
                 return Flow::Stop;
             }
@@ -214,10 +209,7 @@ impl Plugin for HttpFilter {
             return;
         };
         let Instance {
-            inspector,
-            policy,
-            correlator,
-            ..
+            inspector, policy, ..
         } = instance;
         let asks_all = inspector.rules().answers().next().is_some();
         if policy.is_off || kept.is_none() && !asks_all {
@@ -248,7 +240,7 @@ impl Plugin for HttpFilter {
                 body: None,
                 detections,
             };
-            reporter.report(&facts, inspector, correlator, policy, found, truncated);
+            reporter.report(&facts, inspector, policy, found, truncated);
         }
         let kept = kept.filter(|kept| !kept.is_empty());
         let request = kept
@@ -266,7 +258,7 @@ impl Plugin for HttpFilter {
                 body: Some(&request),
                 detections,
             };
-            reporter.report(&facts, inspector, correlator, policy, found, truncated);
+            reporter.report(&facts, inspector, policy, found, truncated);
         }
     }
 
@@ -302,10 +294,7 @@ impl HttpFilter {
             return Flow::Continue;
         };
         let Instance {
-            inspector,
-            policy,
-            correlator,
-            ..
+            inspector, policy, ..
         } = instance;
         let head = Headers::Block(&block);
         let content = host.request_body(most).unwrap_or_default();
@@ -332,7 +321,7 @@ impl HttpFilter {
             body: Some(&request),
             detections,
         };
-        let reported = reporter.report(&facts, inspector, correlator, policy, found, truncated);
+        let reported = reporter.report(&facts, inspector, policy, found, truncated);
         if reported == Flow::Stop {
             pending.take(stream);
         }
@@ -363,7 +352,6 @@ impl HttpFilter {
         let instance = Instance {
             policy,
             inspector: Inspector::new(rules),
-            correlator: Correlator::default(),
             name,
         };
         let full = self.instances.len() >= INSTANCES;

@@ -1,8 +1,9 @@
 //! Alerts to host effects. Runs only for requests that raised something.
 
 use portcullis::alert::{self, Alert, Context, Event};
-use portcullis::correlate::Correlator;
+use portcullis::correlate::{Correlator, Memory};
 use portcullis::headers::Headers;
+use portcullis::incident::Incidents;
 use portcullis::inspect::Inspector;
 use portcullis::policy::live::{self, Cache};
 use portcullis::policy::{
@@ -13,6 +14,7 @@ use portcullis_abi::{Flow, Host, Level, Metric};
 use std::rc::Rc;
 
 use crate::HostFacts;
+use crate::state::{HostMemory, State};
 
 /// gRPC's PERMISSION_DENIED, with which a blocked gRPC request is answered.
 const GRPC_PERMISSION_DENIED: i32 = 7;
@@ -41,6 +43,10 @@ pub struct Reporter {
     counters: Vec<(String, Metric)>,
     settings: Cache,
     complaints: u32,
+    correlator: Correlator,
+    incidents: Incidents,
+    /// Of all configurations of this VM: who attacks one route attacks the gateway.
+    state: State,
 }
 
 impl Reporter {
@@ -51,7 +57,6 @@ impl Reporter {
         &mut self,
         facts: &HostFacts<'_>,
         inspector: &mut Inspector,
-        correlator: &mut Correlator,
         policy: &Policy,
         found: Found<'_>,
         truncated: bool,
@@ -85,8 +90,14 @@ impl Reporter {
         };
         let live = self.live(host, inspector.rules());
         let effective = policy.effective(&place, &live, context.time_unix_ns);
-        let standing = policy::judge(inspector, correlator, found, facts, &effective);
-        let alerts = alert::alerts(
+        let mut memory = HostMemory {
+            host,
+            state: &mut self.state,
+            is_shared: policy.is_state_shared,
+        };
+        let counting = (&mut self.correlator, &mut memory as &mut dyn Memory);
+        let standing = policy::judge(inspector, counting, found, facts, &effective);
+        let mut alerts = alert::alerts(
             inspector.rules(),
             &standing,
             headers,
@@ -96,15 +107,34 @@ impl Reporter {
                 None => effective.action(rule, severity, confidence),
             },
         );
+        let source = context.source.map(alert::without_port);
+        let time_ns = context.time_unix_ns;
+        let mut folded = 0;
+        for alert in &mut alerts {
+            let is_line = policy.fold_ns.is_none_or(|window_ns| {
+                let incidents = &mut self.incidents;
+                incidents.tell(&mut memory, alert, source, time_ns, window_ns)
+            });
+            folded += i64::from(!is_line);
+            if is_line && let Ok(line) = serde_json::to_vec(alert) {
+                host.log(Level::Warn, &line);
+            }
+        }
+        let not_counted = i64::try_from(self.correlator.not_counted()).unwrap_or(i64::MAX);
+        for (name, by) in [
+            ("portcullis.folded_alerts", folded),
+            ("portcullis.uncounted_events", not_counted),
+        ] {
+            if by > 0 {
+                self.count_by(host, name.to_owned(), by);
+            }
+        }
+        for alert in &alerts {
+            self.count(host, counter_name(policy.metrics, alert));
+        }
         let Some(first) = alerts.first() else {
             return Flow::Continue;
         };
-        for alert in &alerts {
-            if let Ok(line) = serde_json::to_vec(alert) {
-                host.log(Level::Warn, &line);
-            }
-            self.count(host, counter_name(policy.metrics, alert));
-        }
         let blocking = alerts
             .iter()
             .find(|alert| alert.extended_properties.action == Action::Blocked.name());
@@ -208,6 +238,10 @@ impl Reporter {
     }
 
     fn count(&mut self, host: &Host, name: String) {
+        self.count_by(host, name, 1);
+    }
+
+    fn count_by(&mut self, host: &Host, name: String, by: i64) {
         let known = self
             .counters
             .iter()
@@ -223,7 +257,7 @@ impl Reporter {
                 metric
             }
         };
-        host.increment(metric, 1);
+        host.increment(metric, by);
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use portcullis::alert::{self, Context, Event};
 use portcullis::body;
-use portcullis::correlate::Correlator;
+use portcullis::correlate::{Correlator, Local, Memory};
 use portcullis::event::Source;
 use portcullis::headers::Headers;
+use portcullis::incident::Incidents;
 use portcullis::inspect::{Facts, Inspector};
 use portcullis::policy::{self, Found, Live, Place, Policy};
 use portcullis::ruleset::RuleSet;
@@ -63,9 +64,18 @@ pub enum Engine {
         policy: Arc<Policy>,
         /// How many detectors.
         jobs: NonZeroUsize,
+        /// What they count together.
+        shared: Arc<Mutex<Shared>>,
     },
     /// See [`EngineKind::Wasm`].
     Wasm(Box<Gateway>),
+}
+
+/// What native detectors share, as the workers of a gateway do.
+#[derive(Default)]
+pub struct Shared {
+    memory: Local,
+    folded: u64,
 }
 
 impl Default for EngineArgs {
@@ -85,9 +95,14 @@ impl EngineArgs {
     /// Where `make wasm` puts the filter.
     pub const DEFAULT_FILTER: &str = "target/portcullis_http.wasm";
 
-    /// Starts the engine.
+    /// Starts the engine, with every alert of every request.
     pub fn start(&self) -> Result<Engine> {
-        let config = match &self.config {
+        self.start_as(false)
+    }
+
+    /// Starts the engine. `folds`: the alerts that a source raises again and again are folded as the configuration says.
+    pub fn start_as(&self, folds: bool) -> Result<Engine> {
+        let mut config = match &self.config {
             Some(path) => {
                 std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?
             }
@@ -95,11 +110,15 @@ impl EngineArgs {
         };
         match self.kind {
             EngineKind::Native => {
-                let (policy, rules) = load(&config, &self.rules)?;
+                let (mut policy, rules) = load(&config, &self.rules)?;
+                if !folds {
+                    policy.fold_ns = None;
+                }
                 Ok(Engine::Native {
                     rules: Box::new(rules),
                     policy: Arc::new(policy),
                     jobs: self.jobs,
+                    shared: Arc::default(),
                 })
             }
             EngineKind::Wasm => {
@@ -112,6 +131,9 @@ impl EngineArgs {
                 let bytes = std::fs::read(&self.filter).with_context(|| {
                     format!("cannot read the filter {path} (build it with `make wasm`, or name one with `--filter`)")
                 })?;
+                if !folds {
+                    config = unfolded(config);
+                }
                 let module = Module::compile(&bytes)
                     .with_context(|| format!("cannot load the filter {path}"))?;
                 let options = GatewayOptions {
@@ -126,6 +148,25 @@ impl EngineArgs {
             }
         }
     }
+}
+
+/// This configuration, but with every alert written. One that is no JSON is left as it is.
+fn unfolded(config: Vec<u8>) -> Vec<u8> {
+    const UNFOLDED: &str = r#""incidents":{"fold":false}"#;
+    if config.trim_ascii().is_empty() {
+        return format!("{{{UNFOLDED}}}").into_bytes();
+    }
+    let Ok(serde_json::Value::Object(mut map)) = serde_json::from_slice(&config) else {
+        return config;
+    };
+    if map.is_empty() || map.contains_key("incidents") {
+        map.insert("incidents".to_owned(), serde_json::json!({"fold": false}));
+        return serde_json::Value::from(map).to_string().into_bytes();
+    }
+    // Put in as text, so that what is wrong with the rest stays wrong.
+    let rest = config.trim_ascii_start();
+    let rest = rest.strip_prefix(b"{").unwrap_or(rest);
+    [b"{", UNFOLDED.as_bytes(), b",", rest].concat()
 }
 
 /// A configuration and the rules that run: its own, or those that are named.
@@ -148,8 +189,25 @@ impl Engine {
     pub fn native(rules: RuleSet) -> Self {
         Self::Native {
             rules: Box::new(rules),
-            policy: Arc::default(),
+            policy: Arc::new(Policy {
+                fold_ns: None,
+                ..Policy::default()
+            }),
             jobs: NonZeroUsize::MIN,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Alerts that were folded into others so far.
+    pub fn folded(&self) -> u64 {
+        match self {
+            Engine::Native { shared, .. } => {
+                shared.lock().unwrap_or_else(PoisonError::into_inner).folded
+            }
+            Engine::Wasm(gateway) => gateway
+                .process()
+                .metric("portcullis.folded_alerts")
+                .unwrap_or(0),
         }
     }
 
@@ -168,12 +226,15 @@ impl Engine {
                 rules,
                 policy,
                 jobs,
+                shared,
             } => (0..jobs.get())
                 .map(|_| {
                     Box::new(Native {
                         inspector: Inspector::new(RuleSet::clone(rules)),
                         correlator: Correlator::default(),
+                        incidents: Incidents::default(),
                         policy: Arc::clone(policy),
+                        shared: Arc::clone(shared),
                     }) as _
                 })
                 .collect(),
@@ -224,7 +285,9 @@ pub(crate) fn time_unix_ns(record: &Record) -> i64 {
 struct Native {
     inspector: Inspector,
     correlator: Correlator,
+    incidents: Incidents,
     policy: Arc<Policy>,
+    shared: Arc<Mutex<Shared>>,
 }
 
 impl Native {
@@ -254,10 +317,14 @@ impl Native {
         let Native {
             inspector,
             correlator,
+            incidents,
             ..
         } = self;
-        let standing = policy::judge(inspector, correlator, found, &facts, &effective);
-        let raised = alert::alerts(
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shared { memory, folded } = &mut *shared;
+        let counting = (correlator, memory as &mut dyn Memory);
+        let standing = policy::judge(inspector, counting, found, &facts, &effective);
+        let mut raised = alert::alerts(
             self.inspector.rules(),
             &standing,
             event,
@@ -271,13 +338,19 @@ impl Native {
                 _ => policy::Action::Detected,
             },
         );
-        // Only text and numbers are in an alert, so it can always be written.
-        alerts.extend(
-            raised
-                .iter()
-                .filter_map(|alert| serde_json::to_value(alert).ok())
-                .map(Alert),
-        );
+        let source = source.as_deref().map(alert::without_port);
+        let time_ns = context.time_unix_ns;
+        for alert in &mut raised {
+            let is_line = self
+                .policy
+                .fold_ns
+                .is_none_or(|window_ns| incidents.tell(memory, alert, source, time_ns, window_ns));
+            *folded += u64::from(!is_line);
+            // Only text and numbers are in an alert, so it can always be written.
+            if is_line && let Ok(value) = serde_json::to_value(&*alert) {
+                alerts.push(Alert(value));
+            }
+        }
         raised
             .iter()
             .any(|alert| alert.extended_properties.action == policy::Action::Blocked.name())

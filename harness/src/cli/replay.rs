@@ -34,6 +34,9 @@ pub struct Args {
     /// Write a line of JSON for each request: its `id`, `action` and the types of its `alerts`
     #[arg(long, conflicts_with = "json")]
     verdicts: bool,
+    /// Write every alert, also those that the gateway folds into one of the same source
+    #[arg(long)]
+    every: bool,
     /// End at the first record that cannot be read
     #[arg(long)]
     strict: bool,
@@ -53,7 +56,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let begun = Instant::now();
     let mut engine_args = args.engine.clone();
     engine_args.is_timed = args.stats;
-    let mut engine = engine_args.start()?;
+    let folds = !args.every && !args.verdicts;
+    let mut engine = engine_args.start_as(folds)?;
     let started = Instant::now();
     let mut replay = Replay {
         args,
@@ -68,6 +72,7 @@ pub fn run(args: &Args) -> Result<bool> {
         spent: Spent::default(),
     };
     drive(&args.captures, args.format, engine.detectors(), &mut replay)?;
+    replay.summary.folded = engine.folded();
     replay.finish()?;
     if args.stats {
         let took = started.elapsed();

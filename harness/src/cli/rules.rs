@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use portcullis::catalogue;
-use portcullis::correlate::Correlator;
+use portcullis::correlate::{Correlator, Local};
 use portcullis::event::Source;
 use portcullis::headers::Headers;
 use portcullis::inspect::{Detection, Inspector};
@@ -448,7 +448,7 @@ impl Runner<'_> {
                 self.sequence(&[step], rule)
             }
             CaseEvent::Request(request) => {
-                self.request(&case_record(request), rule, &mut Correlator::default())
+                self.request(&case_record(request), rule, &mut <_>::default())
             }
             CaseEvent::Sequence(steps) => self.sequence(steps, rule),
             CaseEvent::Process(fields) => {
@@ -469,7 +469,7 @@ impl Runner<'_> {
         &mut self,
         record: &Record,
         rule: Tested<'_>,
-        correlator: &mut Correlator,
+        (correlator, memory): &mut (Correlator, Local),
     ) -> Result<Option<bool>> {
         if rule.is_silent {
             let Some(inspector) = &mut self.inspector else {
@@ -483,7 +483,7 @@ impl Runner<'_> {
             }
             let (rules, found) = (inspector.rules(), &found[..]);
             let time = time_unix_ns(record);
-            let fired = correlator.observe(rules, found, headers, &facts, time);
+            let fired = correlator.observe(memory, rules, found, headers, &facts, time);
             let matches = names(inspector, found, rule.id) || names(inspector, fired, rule.id);
             return Ok(Some(matches));
         }
@@ -497,7 +497,7 @@ impl Runner<'_> {
 
     /// Runs a sequence, so long after the one before it that nothing of that counts.
     fn sequence(&mut self, steps: &[Step], rule: Tested<'_>) -> Result<Option<bool>> {
-        let mut correlator = Correlator::default();
+        let mut counting = <_>::default();
         let (mut matches, mut is_first) = (false, true);
         for step in steps {
             let mut record = case_record(&step.request);
@@ -510,7 +510,7 @@ impl Runner<'_> {
                     self.time_unix_ns = self.time_unix_ns.saturating_add(after_ns);
                 }
                 record.time_unix_ns = u64::try_from(self.time_unix_ns).ok();
-                match self.request(&record, rule, &mut correlator)? {
+                match self.request(&record, rule, &mut counting)? {
                     Some(named) => matches |= named,
                     None => return Ok(None),
                 }

@@ -65,6 +65,24 @@ impl Config {
         )
     }
 
+    /// Every alert in a line of its own, in each plugin configuration that does not speak of incidents.
+    pub fn every_alert(mut self) -> Config {
+        const BEGIN: &str = "value: '{";
+        let mut parts = self.text.split(BEGIN);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            text.push_str(BEGIN);
+            let (json, _) = part.split_once('\'').unwrap_or((part, ""));
+            if !json.contains("incidents") {
+                let more = if json == "}" { "" } else { ", " };
+                text.push_str(&format!("\"incidents\": {{\"fold\": false}}{more}"));
+            }
+            text.push_str(part);
+        }
+        self.text = text;
+        self
+    }
+
     /// Replaces `from`, which must occur exactly once.
     pub fn edit(mut self, from: &str, to: &str) -> Result<Config> {
         let count = self.text.matches(from).count();

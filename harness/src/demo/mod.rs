@@ -50,8 +50,12 @@ pub struct Args {
         default_value = "target/portcullis_http.wasm"
     )]
     pub wasm: PathBuf,
-    /// Plugin configuration, as JSON
-    #[arg(long, value_name = "JSON", default_value = r#"{"mode": "detect"}"#)]
+    /// Plugin configuration, as JSON; without it every alert is written, also those that are folded otherwise
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = r#"{"mode": "detect", "incidents": {"fold": false}}"#
+    )]
     pub config: String,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use portcullis::alert::Event;
 use portcullis::body;
 use portcullis::catalogue::Severity;
-use portcullis::correlate::Correlator;
+use portcullis::correlate::{Correlator, Local};
 use portcullis::decoded::{split_pair, split_url};
 use portcullis::field::Field;
 use portcullis::headers::Headers;
@@ -90,6 +90,7 @@ pub struct Observer<'p> {
     /// Asks again about changed requests, without disturbing what the other one has found.
     again: Inspector,
     correlator: Correlator,
+    memory: Local,
     policy: &'p Policy,
 }
 
@@ -99,6 +100,7 @@ impl<'p> Observer<'p> {
             inspector: Inspector::new(rules.clone()),
             again: Inspector::new(rules),
             correlator: Correlator::default(),
+            memory: Local::default(),
             policy,
         }
     }
@@ -136,7 +138,7 @@ impl<'p> Observer<'p> {
             };
             let standing = policy::judge(
                 &mut self.inspector,
-                &mut self.correlator,
+                (&mut self.correlator, &mut self.memory),
                 found,
                 &facts,
                 &effective,
@@ -166,7 +168,7 @@ impl<'p> Observer<'p> {
         };
         let standing = policy::judge(
             &mut self.inspector,
-            &mut self.correlator,
+            (&mut self.correlator, &mut self.memory),
             found,
             &facts,
             &effective,
