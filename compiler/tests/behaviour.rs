@@ -18,7 +18,7 @@ type List = (
 );
 
 /// A correlation, the folders whose rules it is about, and the rules in them that it leaves out, each with the reason.
-const LISTS: [List; 4] = [
+const LISTS: [List; 8] = [
     ("sensitive-pages", &["sensitive"], &[]),
     (
         "several-kinds-of-attack",
@@ -44,6 +44,26 @@ const LISTS: [List; 4] = [
     ),
     (
         "many-hosts",
+        &["sensitive"],
+        &[("sensitive/bare-folders", "many sites have them")],
+    ),
+    (
+        "many-hosts-one-network",
+        &["sensitive"],
+        &[("sensitive/bare-folders", "many sites have them")],
+    ),
+    (
+        "campaign",
+        &["sensitive"],
+        &[("sensitive/bare-folders", "many sites have them")],
+    ),
+    (
+        "slow-scan",
+        &["sensitive"],
+        &[("sensitive/bare-folders", "many sites have them")],
+    ),
+    (
+        "one-network",
         &["sensitive"],
         &[("sensitive/bare-folders", "many sites have them")],
     ),
