@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use portcullis_harness::report::Alert;
 use portcullis_tests::{Gateway, tool};
 
 /// No tool may take longer.
@@ -47,8 +48,20 @@ impl Drive {
         self
     }
 
-    /// Runs the tool to its end, or until its time is up, and gives out what the gateway raised meanwhile.
-    fn against(mut self, gateway: &Gateway) -> Vec<String> {
+    /// Runs the tool to its end, or until its time is up, and gives out the types of what the gateway raised meanwhile.
+    fn against(self, gateway: &Gateway) -> Vec<String> {
+        let mut types: Vec<String> = self
+            .alerts(gateway)
+            .iter()
+            .map(|alert| alert.alert_type().to_owned())
+            .collect();
+        types.sort();
+        types.dedup();
+        types
+    }
+
+    /// The same with every alert.
+    fn alerts(mut self, gateway: &Gateway) -> Vec<Alert> {
         let output = self.dir.join("output");
         let file = std::fs::File::create(&output).unwrap();
         self.command.stdout(file.try_clone().unwrap()).stderr(file);
@@ -67,11 +80,15 @@ impl Drive {
         let _ = std::fs::remove_dir_all(&self.dir);
 
         let requests = gateway.stat("http.edge.downstream_rq_total");
-        let types = gateway.alert_types();
+        let alerts = gateway.alerts();
+        let mut types: Vec<&str> = alerts.iter().map(Alert::alert_type).collect();
+        types.sort_unstable();
+        types.dedup();
         eprintln!(
-            "{}: {requests} requests in {:.1} s raised {types:?}",
+            "{}: {requests} requests in {:.1} s raised {types:?} in {} lines",
             self.name,
-            begun.elapsed().as_secs_f32()
+            begun.elapsed().as_secs_f32(),
+            alerts.len()
         );
         assert!(
             !is_late,
@@ -80,7 +97,7 @@ impl Drive {
         );
         assert!(requests > 0, "{} sent nothing:\n{output}", self.name);
         gateway.assert_alive();
-        types
+        alerts
     }
 }
 
@@ -180,6 +197,81 @@ fn dirb() {
                 || alert_type == "AppServices_ScanSensitivePage"),
         "neither a scanner nor a sensitive page: {types:?}"
     );
+}
+
+/// What one attacker does with three tools to three hosts behind two workers, told as an operator would read it.
+#[test]
+fn a_scan_over_two_workers_and_three_hosts_is_a_handful_of_alerts() {
+    let gateway = Gateway::start_workers(2, |config| {
+        config.plugin(r#"{"incidents": {"fold": true}}"#)
+    })
+    .unwrap();
+    let port = gateway.address().port();
+    let drive = Drive::new("scan-dirb", "dirb");
+    let words = drive.dir.join("words.txt");
+    let names = ".git/HEAD\n.htpasswd\n.svn/entries\n.env\nbackup.sql\n.DS_Store\nid_rsa\nphpinfo.php\nphpmyadmin/index.php\nserver-status\nweb.config\nwp-config.php.bak\n.aws/credentials\nactuator/env\n";
+    std::fs::write(&words, names).unwrap();
+    let mut alerts = drive
+        .arg(format!("http://127.0.0.1:{port}/"))
+        .arg(words)
+        .args(&["-S", "-r", "-H", "Host: shop.example"])
+        .args(&[
+            "-a",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ])
+        .alerts(&gateway);
+    alerts.extend(
+        Drive::new("scan-droopescan", tool("droopescan"))
+            .args(&["scan", "drupal", "--method", "not_found"])
+            .args(&["--hide-progressbar", "-n", "30", "-u"])
+            .arg(format!("http://127.0.0.1:{port}/"))
+            .alerts(&gateway),
+    );
+    alerts.extend(
+        Drive::new("scan-nmap", "nmap")
+            .args(&["-Pn", "-n", "--script", "+http-title,+http-enum"])
+            .args(&["-p", &port.to_string(), "localhost"])
+            .alerts(&gateway),
+    );
+    let hosts = alerts.iter().map(|alert| alert.text("CompromisedEntity"));
+    let hosts: std::collections::BTreeSet<&str> = hosts.collect();
+    assert!(hosts.len() >= 3, "{hosts:?}");
+    let workers = gateway.admin("/stats?filter=listener.*worker_.*downstream_cx_total");
+    let idle = workers.lines().filter(|line| line.ends_with(" 0")).count();
+    assert!(workers.lines().count() == 2 && idle == 0, "{workers}");
+    // Each pattern once, whichever worker saw which part of it.
+    let behaviour: Vec<(&str, String)> = alerts
+        .iter()
+        .filter_map(|alert| {
+            let counted = alert.0.pointer("/ExtendedProperties/Correlation")?;
+            Some((alert.alert_type(), counted["RuleId"].to_string()))
+        })
+        .collect();
+    eprintln!("patterns: {behaviour:#?}");
+    for expected in ["AppServices_ScanSensitivePage", "AppServices_DrupalScanner"] {
+        assert!(
+            behaviour.iter().any(|(raised, _)| *raised == expected),
+            "{expected}: {behaviour:?}"
+        );
+    }
+    let types: Vec<String> = alerts
+        .iter()
+        .map(|alert| alert.alert_type().to_owned())
+        .collect();
+    assert_raised(&types, "AppServices_Nmap");
+    // And not a line for each request.
+    let folded = gateway.stat("wasmcustom.portcullis.folded_alerts");
+    let requests = gateway.stat("http.edge.downstream_rq_total");
+    eprintln!(
+        "{requests} requests: {} lines, {folded} alerts folded into them",
+        alerts.len()
+    );
+    assert!(
+        (alerts.len() as u64) < folded,
+        "{} lines, {folded} folded",
+        alerts.len()
+    );
+    assert_eq!(gateway.stat("wasmcustom.portcullis.uncounted_events"), 0);
 }
 
 /// What browsers ask for in a session: pages, their parts, searches, a log-in, other people's links.
