@@ -103,6 +103,9 @@ impl Decoded {
                 self.text(start..self.buffer.len()),
                 self.classes_from(first),
             );
+            if let Some(query) = split_url(url).1.filter(|_| target) {
+                self.other_readings(header, Field::QueryValue, query, &mut scan);
+            }
             self.unnest_from(first, &mut scan);
             self.unescape_from(first, &mut scan);
             let stem = self.text(start..stem_end);
@@ -114,6 +117,11 @@ impl Decoded {
         }
         let (stem, query) = split_url(url);
         if let Some(query) = query.filter(|query| query.len() > nested::SHORTEST) {
+            if target {
+                let first = self.pieces.len();
+                self.other_readings(header, Field::QueryValue, query, &mut scan);
+                self.unescape_from(first, &mut scan);
+            }
             self.unnest_query(header, field, query, &mut scan);
         }
         if target && path::needs_resolving(stem, classes) {
@@ -189,6 +197,9 @@ impl Decoded {
     ) {
         let field = Field::BodyValue;
         if !Decoded::decodes(true, classes) {
+            let first = self.pieces.len();
+            self.other_readings(header, field, query, &mut scan);
+            self.unescape_from(first, &mut scan);
             return self.unnest_query(header, field, query, &mut scan);
         }
         let first = self.pieces.len();
@@ -202,6 +213,7 @@ impl Decoded {
             self.text(start..self.buffer.len()),
             self.classes_from(first),
         );
+        self.other_readings(header, field, query, &mut scan);
         self.unnest_from(first, &mut scan);
         self.unescape_from(first, &mut scan);
     }
@@ -347,6 +359,74 @@ impl Decoded {
         self.pieces.push(piece);
     }
 
+    /// Adds the values of a query as those servers read it that do not read it as most do: with `;` between parameters
+    /// (Perl, older Python and Ruby), and with the values of a repeated name joined by a comma (ASP.NET), which matters where
+    /// a comment can swallow the comma.
+    fn other_readings(
+        &mut self,
+        header: usize,
+        field: Field,
+        query: &[u8],
+        scan: &mut impl FnMut(&[u8], Classes),
+    ) {
+        let first = self.pieces.len();
+        let start = self.buffer.len();
+        if memchr::memchr(b';', query).is_some() {
+            for pair in bounded_split(query, b'&', &mut false) {
+                let mut parts = pair.split(|byte| *byte == b';');
+                // The first one begins where the whole does, and a rest without a name is no parameter.
+                let is_first_named = parts.next().is_some_and(|part| part.contains(&b'='));
+                for part in parts.filter(|_| is_first_named) {
+                    let has_name = split_pair(part).0.is_some_and(|name| !name.is_empty());
+                    if has_name && self.pieces.len() < first + limits::NAMED_VALUES {
+                        self.pair(header, field, part, true);
+                    }
+                }
+            }
+        }
+        if has_star(query) {
+            self.join_repeated(header, field, query);
+            // What has nothing to decode has no view yet that comments could be left out of.
+            let pairs = bounded_split(query, b'&', &mut false);
+            for pair in pairs.filter(|pair| escapes::needs_unescaping(pair)) {
+                self.pair(header, field, pair, true);
+            }
+        }
+        if self.pieces.len() > first {
+            scan(
+                self.text(start..self.buffer.len()),
+                self.classes_from(first),
+            );
+        }
+    }
+
+    /// Adds the values of each name that comes several times, joined, if a comment begins in one of them.
+    fn join_repeated(&mut self, header: usize, field: Field, query: &[u8]) {
+        let pairs = bounded_split(query, b'&', &mut false).map(split_pair);
+        let mut pairs: Vec<(&[u8], &[u8])> = pairs
+            .filter_map(|(name, value)| Some((name?, value)))
+            .collect();
+        // Those of one name keep their order.
+        pairs.sort_by_key(|(name, _)| *name);
+        for same in pairs.chunk_by(|one, other| one.0 == other.0) {
+            let [(name, _), _, ..] = same else { continue };
+            let has_comment = |(_, value): &(&[u8], &[u8])| {
+                let value = percent::decoded(value, true);
+                memchr::memmem::find(&value, b"/*").is_some()
+            };
+            if !same.iter().any(has_comment) {
+                continue;
+            }
+            let values: Vec<&[u8]> = same.iter().map(|(_, value)| *value).collect();
+            self.pair(
+                header,
+                field,
+                &[name, &b"="[..], &values.join(&b',')].concat(),
+                true,
+            );
+        }
+    }
+
     /// Adds what is nested in the values of a query that has nothing else to undo.
     fn unnest_query(
         &mut self,
@@ -484,6 +564,14 @@ impl Decoded {
             }
         }
     }
+}
+
+/// Whether a query has a `*`, which every comment has, as it is or encoded.
+fn has_star(query: &[u8]) -> bool {
+    memchr::memchr2_iter(b'*', b'%', query).any(|at| {
+        let rest = query.get(at..).unwrap_or_default();
+        matches!(rest, [b'*', ..] | [b'%', b'2', b'a' | b'A', ..])
+    })
 }
 
 /// Splits a URL at its first `?`.

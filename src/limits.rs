@@ -12,7 +12,9 @@ pub const FIELD_BYTES: usize = 64 * 1024;
 
 /// Query parameters (or cookies) that are told apart. The rest stays one last value, so that
 /// it is still inspected, but under the last name.
-pub const NAMED_VALUES: usize = 256;
+///
+/// PHP, Node's `qs`, Django and ASP.NET read 1,000.
+pub const NAMED_VALUES: usize = 1024;
 
 /// Headers that are looked at, in the order of the request.
 pub const HEADERS: usize = 1024;

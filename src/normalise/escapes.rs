@@ -1,5 +1,5 @@
-//! Escapes of the languages that a payload is written in: HTML entities, `\u0041`, `\x41`; and NULs,
-//! which some programs skip.
+//! Escapes of the languages that a payload is written in: HTML entities, `\u0041`, `\x41`; NULs, which some programs
+//! skip; and comments between the name of a function and its bracket.
 //!
 //! A text that holds them gets one more view in which they are undone, so that a rule for
 //! `javascript:` need not know `&#106;avascript&colon;`.
@@ -11,12 +11,33 @@ use super::percent::hex_digit;
 pub fn needs_unescaping(text: &[u8]) -> bool {
     // Where the last entity can end.
     let last = memchr::memrchr(b';', text).unwrap_or(0);
-    memchr::memchr3_iter(b'\\', b'&', 0, text).any(|at| match (text.get(at), text.get(at + 1)) {
-        (Some(0), _) => true,
-        (Some(b'\\'), Some(b'u' | b'x' | b'U' | b'X')) | (Some(b'&'), Some(b'#')) => true,
-        (Some(b'&'), Some(letter)) => letter.is_ascii_alphabetic() && at < last,
-        _ => false,
-    })
+    let has_escape = memchr::memchr3_iter(b'\\', b'&', 0, text).any(|at| {
+        match (text.get(at), text.get(at + 1)) {
+            (Some(0), _) => true,
+            (Some(b'\\'), Some(b'u' | b'x' | b'U' | b'X')) | (Some(b'&'), Some(b'#')) => true,
+            (Some(b'&'), Some(letter)) => letter.is_ascii_alphabetic() && at < last,
+            _ => false,
+        }
+    });
+    has_escape || memchr::memchr(b'*', text).is_some_and(|_| has_comment_before_bracket(text))
+}
+
+/// Whether a comment stands where it hides that a function is called: `system/*x*/('id')`.
+fn has_comment_before_bracket(text: &[u8]) -> bool {
+    memchr::memmem::find_iter(text, b"*/").any(|end| comment_before_bracket(text, end).is_some())
+}
+
+/// Bytes of a comment between a name and its bracket. It says nothing to anybody.
+const COMMENT: usize = 64;
+
+/// Where the comment begins that ends at `end`, if it stands between a name and a bracket.
+fn comment_before_bracket(text: &[u8], end: usize) -> Option<usize> {
+    let behind = text.get(end + 2..)?.trim_ascii_start();
+    let before = text.get(end.saturating_sub(COMMENT)..end)?;
+    let start = end - before.len() + memchr::memmem::rfind(before, b"/*")?;
+    let name = text.get(..start)?.trim_ascii_end().last()?;
+    (behind.first() == Some(&b'(') && (name.is_ascii_alphanumeric() || *name == b'_'))
+        .then_some(start)
 }
 
 /// Appends `text` with its escapes undone to `out`. Returns whether anything was undone.
@@ -28,6 +49,14 @@ pub fn unescape(text: &[u8], out: &mut Vec<u8>) -> bool {
             0 => Some((0, 0)),
             b'&' => entity(more),
             b'\\' => backslash(more),
+            // Nothing in its place, as a NUL leaves nothing.
+            b'/' if more.first() == Some(&b'*') => {
+                let at = text.len() - rest.len();
+                let comment = rest.get(..COMMENT).unwrap_or(rest);
+                let end = memchr::memmem::find(comment, b"*/").map(|end| at + end);
+                end.filter(|end| comment_before_bracket(text, *end) == Some(at))
+                    .map(|end| (0, end + 1 - at))
+            }
             _ => None,
         };
         rest = match undone {
@@ -150,6 +179,9 @@ mod tests {
             (b"\\u003cimg\\x3e", b"<img>"),
             (b"\\u{3c}b", b"<b"),
             (b"ex\0ec", b"exec"),
+            (b"system/**/('id')", b"system('id')"),
+            (b"a /*b*/ (c)/*/(d) e/*f*/g", b"a  (c)/*/(d) e/*f*/g"),
+            (b"/a/*/b/*/(c)", b"/a/*/b/*/(c)"),
             (b"a&b;c&unknown;", b"a&b;c&unknown;"),
             (b"C:\\users\\x", b"C:\\users\\x"),
             (b"&#;&#x;\\u12", b"&#;&#x;\\u12"),
