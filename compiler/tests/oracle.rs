@@ -225,7 +225,7 @@ fn the_modifiers_of_sigma_are_known_on_both_sides() {
         assert_eq!(theirs.is_ok(), !own.contains(modifier), "{modifier}");
         known += 1;
     }
-    assert_eq!(known, 38);
+    assert_eq!(known, 39);
 }
 
 #[test]
