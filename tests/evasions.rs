@@ -94,6 +94,7 @@ impl Class {
             }
             name if name.starts_with("base64-") => Base64,
             "asp-code"
+            | "spreadsheet-formula"
             | "java-code"
             | "node-code"
             | "python-ruby-code"
