@@ -5,14 +5,15 @@ PORT ?= 10000
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 WASM := $(TARGET_DIR)/portcullis_http.wasm
 WASM_RESPONSE := $(TARGET_DIR)/portcullis_http_response.wasm
+CORE := $(TARGET_DIR)/portcullis_core.wasm
 FLOOR := $(TARGET_DIR)/portcullis_floor.wasm
 ENVOY := $(CURDIR)/.tools/bin/envoy
 CORPORA := $(or $(PORTCULLIS_CORPORA),$(wildcard $(CURDIR)/../shared/corpora))
 PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
 # What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
-TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_WASM_RESPONSE=$(WASM_RESPONSE) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
+TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_WASM_RESPONSE=$(WASM_RESPONSE) PORTCULLIS_CORE=$(CORE) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
 
-.PHONY: help run demo test e2e lint wasm wasm-response eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick bench-accept bench-envoy bench-limits floor peers
+.PHONY: help core image run demo test e2e lint wasm wasm-response eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick bench-accept bench-envoy bench-limits floor peers
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,7 +25,7 @@ run: wasm setup-envoy ## Envoy with the filter on 127.0.0.1:10000 (PORT=), demo 
 demo: wasm setup-envoy ## the same, but ends by itself and fails if an expected alert is missing
 	@$(PORTCULLIS) demo --once --envoy $(ENVOY) --wasm $(WASM) --port $(PORT)
 
-test: wasm wasm-response setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
+test: wasm wasm-response core setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
 	cargo fmt --all --check
 	$(TEST_ENV) cargo test --workspace
 	@# The command that the tests were built with.
@@ -34,7 +35,7 @@ test: wasm wasm-response setup-envoy setup-tools ## everything: unit tests, rule
 	@# Any free port: whatever listens on the demo's own must not fail the tests.
 	@$(TARGET_DIR)/debug/portcullis demo --once --envoy $(ENVOY) --wasm $(WASM) --port 0
 
-e2e: wasm wasm-response setup-envoy setup-tools ## only the tests over several rooms: the filter in the real Envoy, with real tools driven against it
+e2e: wasm wasm-response core setup-envoy setup-tools ## only the tests over several rooms: the filter in the real Envoy, with real tools driven against it
 	$(TEST_ENV) cargo test -p portcullis-tests
 
 lint: setup-rust ## rustfmt and clippy, warnings denied
@@ -50,6 +51,14 @@ wasm-response: setup-rust ## the same for rules about the status, as target/port
 	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --features response --profile wasm --target wasm32-unknown-unknown
 	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM_RESPONSE)
 	@echo "$(WASM_RESPONSE): $$(wc -c <$(WASM_RESPONSE)) bytes"
+
+core: setup-rust ## target/portcullis_core.wasm, for hosts without metrics, timers and shared data: it imports seven functions
+	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --no-default-features --profile wasm --target wasm32-unknown-unknown
+	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(CORE)
+	@echo "$(CORE): $$(wc -c <$(CORE)) bytes"
+
+image: wasm ## the filter as OCI image layouts in target/image, in each form that Istio and Envoy Gateway fetch (TAG=)
+	@$(PORTCULLIS) image --filter $(WASM) --output $(TARGET_DIR)/image $(if $(TAG),--tag $(TAG))
 
 eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR)
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(CORPORA)

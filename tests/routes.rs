@@ -283,6 +283,43 @@ fn a_route_says_whether_its_bodies_are_inspected_and_how_much_of_them() {
     gateway.assert_alive();
 }
 
+/// The exclusion that `docs/POLICY.md` arrives at, where it says to put it.
+#[test]
+fn the_exclusion_of_the_worked_example_silences_what_it_should_in_envoy() {
+    let page = include_str!("../docs/POLICY.md");
+    let policy = page
+        .lines()
+        .find(|line| line.trim_start().starts_with("policy: '{\"exceptions"));
+    let policy = policy.unwrap().trim();
+    let example = r#"policy: '{"exceptions": [{"rules": ["injection"], "parameter": "q"}]}'"#;
+    assert_eq!(ROUTES.matches(example).count(), 1);
+    let text = ROUTES
+        .replace(example, policy)
+        .replace("match: {prefix: /search}", "match: {prefix: /reports}");
+    let file = RouteFile::new("worked", &text);
+    let gateway = file.gateway();
+    let log = include_str!("../docs/examples/monday.log");
+    let reports: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.split('"').nth(1)?.split(' ').nth(1))
+        .filter(|target| target.starts_with("/reports"))
+        .collect();
+    assert_eq!(reports.len(), 4);
+    for target in reports {
+        gateway.get(target, "");
+        // Elsewhere it is what it was.
+        gateway.get(&target.replace("/reports", "/"), "");
+    }
+    let alerts = gateway.alerts();
+    let paths: Vec<&str> = alerts.iter().map(|alert| alert.text("Target")).collect();
+    assert_eq!(paths.len(), 4, "{paths:?}");
+    assert!(paths.iter().all(|path| path.starts_with("/?")), "{paths:?}");
+    // And in the parameter beside it.
+    gateway.get(&format!("/reports?query=1&{ATTACK}"), "");
+    assert_eq!(gateway.alert_types(), ["Gateway_SqlInjection"]);
+    gateway.assert_alive();
+}
+
 #[test]
 fn an_annotation_of_an_httproute_tunes_it() {
     // Where Envoy Gateway puts annotations that begin with `gateway.envoyproxy.io/`.

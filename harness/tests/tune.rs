@@ -335,3 +335,45 @@ fn who_says_nothing_about_the_requests_is_told_how() {
         );
     }
 }
+
+/// The commands of `docs/POLICY.md`, run where it says, print what it shows.
+#[test]
+fn the_worked_example_of_the_documentation_is_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = include_str!("../../docs/POLICY.md");
+    let folder = Folder::new("example");
+    let tuned = folder.path("tuned");
+    let mut commands = 0;
+    for block in page.split("```console\n").skip(1) {
+        let (block, _) = block.split_once("\n```").unwrap();
+        for step in block.split("$ portcullis ").skip(1) {
+            let (command, shown) = step.split_once('\n').unwrap();
+            let command = command.replace("/tmp/tuned", &tuned);
+            let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+                .current_dir(&root)
+                .args(command.split(' '))
+                .output()
+                .unwrap();
+            let text = |bytes| {
+                String::from_utf8(bytes)
+                    .unwrap()
+                    .replace(&tuned, "/tmp/tuned")
+            };
+            let (printed, complaints) = (text(output.stdout), text(output.stderr));
+            assert!(
+                output.status.success() && complaints.is_empty(),
+                "{command}: {complaints}"
+            );
+            assert_eq!(printed.trim_end(), shown.trim_end(), "{command}");
+            commands += 1;
+        }
+    }
+    assert_eq!(commands, 3);
+    // And what it says to put into the route is what was written.
+    let written = std::fs::read_to_string(folder.path("tuned/route-metadata.yaml")).unwrap();
+    let metadata = written
+        .lines()
+        .find(|line| line.contains("policy: '{"))
+        .unwrap();
+    assert!(page.contains(metadata), "{metadata}");
+}

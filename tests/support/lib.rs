@@ -45,6 +45,11 @@ pub fn wasm_response() -> PathBuf {
     )
 }
 
+/// The filter for hosts that have little, which `make core` builds.
+pub fn core() -> PathBuf {
+    from_env("PORTCULLIS_CORE", "target/portcullis_core.wasm")
+}
+
 /// The Envoy that `make setup` installs.
 pub fn envoy() -> PathBuf {
     from_env("PORTCULLIS_ENVOY", ".tools/bin/envoy")

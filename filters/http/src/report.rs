@@ -242,6 +242,9 @@ impl Reporter {
     }
 
     fn count_by(&mut self, host: &Host, name: String, by: i64) {
+        if !cfg!(feature = "metrics") {
+            return;
+        }
         let known = self
             .counters
             .iter()

@@ -11,6 +11,7 @@ mod drive;
 mod engine;
 mod eval;
 mod explain;
+mod image;
 mod import;
 mod peers;
 mod replay;
@@ -59,6 +60,8 @@ enum Command {
     /// Look at what a gateway's configuration says to the filter
     #[command(subcommand)]
     Config(config::Command),
+    /// Write the filter as an image, in each form that gateways fetch
+    Image(image::Args),
     /// Show the filter at work in a real Envoy
     Demo(crate::demo::Args),
     /// Measure what the filter costs a real Envoy
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Rules(command) => rules::run(command),
         Command::Config(command) => config::run(command),
+        Command::Image(args) => image::run(args),
         Command::Demo(args) => crate::demo::run(args),
         Command::Bench(args) => crate::bench::run(args),
     };
