@@ -10,6 +10,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portcullis::limits;
+use portcullis::policy::PolicyError;
+use portcullis::policy::live::Cache;
+use portcullis::ruleset::RuleSet;
 use portcullis_harness::demo::client::Response;
 use portcullis_tests::{Gateway, get};
 
@@ -318,6 +322,30 @@ fn the_exclusion_of_the_worked_example_silences_what_it_should_in_envoy() {
     gateway.get(&format!("/reports?query=1&{ATTACK}"), "");
     assert_eq!(gateway.alert_types(), ["Gateway_SqlInjection"]);
     gateway.assert_alive();
+}
+
+#[test]
+fn metadata_that_changes_with_every_request_is_read_in_bounded_memory() {
+    let rule = "title: A rule\nid: 6b1c1d9e-0d8e-4c4e-9c0c-2f6f2c1f0a01\nlogsource: {category: webserver}\n\
+        detection: {selection: {cs-uri-query|contains: password}, condition: selection}\nlevel: low\n";
+    let parsed = portcullis_compiler::parse("rule.yml", rule, &Default::default());
+    let compiled = portcullis_compiler::backend::compile(&parsed.documents).unwrap();
+    let rules = RuleSet::open(compiled.bytes).unwrap();
+    let mut cache = Cache::default();
+    let mut complaints = 0;
+    for number in 0..5_000 {
+        let mut complain = |_: &PolicyError| complaints += 1;
+        let right = format!(r#"{{"block": {{"body": "number {number}"}}}}"#);
+        let settings = cache.read(right.as_bytes(), &rules, &mut complain).unwrap();
+        assert_eq!(settings.block.body, Some(format!("number {number}")));
+        let wrong = format!(r#"{{"block": {{"bdy": "number {number}"}}}}"#);
+        // Again, and nobody is told again.
+        for _ in 0..2 {
+            assert_eq!(cache.read(wrong.as_bytes(), &rules, &mut complain), None);
+        }
+        assert!(cache.kept() <= limits::LIVE_SETTINGS);
+    }
+    assert_eq!(complaints, 5_000);
 }
 
 #[test]

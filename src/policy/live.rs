@@ -83,6 +83,11 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// How many texts are kept.
+    pub fn kept(&self) -> usize {
+        self.known.len()
+    }
+
     /// The settings that this text says; none if it is wrong, which `complain` is told the first time.
     pub fn read(
         &mut self,
