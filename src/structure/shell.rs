@@ -284,6 +284,8 @@ struct Head {
     before: u8,
     /// A byte that no identifier has: `/`, `.`, `)`, a quote.
     odd: bool,
+    /// A slash or a backslash: a path.
+    path: bool,
     /// Parentheses that are open: a group of a regular expression.
     open: usize,
 }
@@ -302,6 +304,7 @@ impl Head {
 
     fn see(&mut self, byte: u8) {
         self.bytes += 1;
+        self.path |= matches!(byte, b'/' | b'\\');
         match byte {
             b' ' => self.gap = true,
             b';' | b'|' | b'&' if byte != self.last => self.separators += 1,
@@ -647,7 +650,8 @@ fn own(value: &[u8], shape: Shape, place: Place, head: &Head, glued: bool) -> u8
     }
     let before = value.get(..head.bytes).unwrap_or(b"");
     let blank = head.blank(value);
-    let file = before.contains(&b'/') || before.contains(&b'\\') || {
+    // Looking for the slash here would cost a list of such programs its length squared.
+    let file = head.path || {
         let ending = before
             .iter()
             .rev()

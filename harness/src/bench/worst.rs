@@ -128,7 +128,7 @@ impl Place {
 
 /// What the rooms of the engine find hard: encodings, nesting that never closes, brackets, quotes, words that begin
 /// something, and what rules look for.
-const UNITS: [&str; 76] = [
+const UNITS: [&str; 78] = [
     "a",
     "%",
     "%2",
@@ -205,6 +205,8 @@ const UNITS: [&str; 76] = [
     "eval(",
     "/etc/passwd",
     "eyJhIjoi",
+    ";x.exe ",
+    ";x.exe+",
 ];
 
 /// The dearest text found for a place.
