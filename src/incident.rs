@@ -187,3 +187,71 @@ fn is_power_of_ten(mut number: u64) -> bool {
     }
     number == 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000_000_000;
+    const WINDOW: i64 = 10 * MINUTE;
+
+    /// Whether alerts at these times, each for a target and a host, are lines, and the counts that they have.
+    fn told(group: &mut Group, alerts: &[(i64, u64, u64)]) -> Vec<(bool, u64)> {
+        let tell = |(time_ns, host, target): &(i64, u64, u64)| {
+            let told = Told::count(
+                group,
+                *time_ns,
+                WINDOW,
+                hash_of(&[*host as u8]) | HOST,
+                *target,
+            );
+            (told.is_line, told.count)
+        };
+        alerts.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn an_incident_is_told_at_powers_of_ten_and_once_a_window() {
+        let mut group = Group::default();
+        let alerts: Vec<_> = (0..1_000)
+            .map(|second| (MINUTE + second * MINUTE / 60, 0, 2))
+            .collect();
+        let lines = told(&mut group, &alerts);
+        let lines = lines.iter().filter(|(is_line, _)| *is_line);
+        // The 700th comes a window after the hundredth.
+        assert_eq!(
+            lines.map(|(_, count)| *count).collect::<Vec<_>>(),
+            [1, 10, 100, 700, 1_000]
+        );
+    }
+
+    #[test]
+    fn a_pause_ends_it_and_so_does_a_clock_that_is_set_back() {
+        let mut group = Group::default();
+        let day = 24 * 60 * MINUTE;
+        let alerts = [
+            (day, 0, 2),
+            (day + 1, 0, 2),
+            (day + 2 + WINDOW, 0, 2),
+            (MINUTE, 0, 2),
+            (MINUTE + 1, 0, 2),
+        ];
+        let lines = [(true, 1), (false, 2), (true, 1), (true, 1), (false, 2)];
+        assert_eq!(told(&mut group, &alerts), lines);
+    }
+
+    #[test]
+    fn new_hosts_are_told_of_but_not_without_end_and_targets_are_estimated() {
+        let mut group = Group::default();
+        let mix = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) & !HOST;
+        let alerts: Vec<_> = (0..5_000)
+            .map(|number| (MINUTE + number as i64, number, mix(number)))
+            .collect();
+        let lines = told(&mut group, &alerts);
+        let lines = lines.iter().filter(|(is_line, _)| *is_line).count();
+        assert_eq!(lines, HOSTS + 3, "eight hosts, and 10, 100 and 1000");
+        let last = Told::count(&mut group, 2 * MINUTE, WINDOW, HOST, 2);
+        assert!((2_500..10_000).contains(&last.targets), "{}", last.targets);
+        assert!(group.window.seen.len() <= limits::CORRELATION_ENTRIES);
+    }
+}

@@ -105,6 +105,27 @@ fn one_source_over_two_workers_reaches_a_threshold_once() {
 }
 
 #[test]
+fn a_forged_x_forwarded_for_makes_no_new_source_where_the_peer_is_asked() {
+    let count = |is_peer_asked: &str| {
+        let gateway = Gateway::start_workers(2, |config| {
+            config.edit(
+                "use_remote_address: true",
+                &format!("use_remote_address: {is_peer_asked}"),
+            )
+        })
+        .unwrap();
+        for client in 1..=30 {
+            gateway.send(&from(&format!("203.0.113.{client}"), SQL_INJECTION));
+        }
+        let alerts = gateway.alerts();
+        of_rule(&alerts, BY_THE_DOZEN).len()
+    };
+    assert_eq!(count("true"), 1);
+    // Without it thirty sources ask once each: that is what the docs and `config check` warn of.
+    assert_eq!(count("false"), 0);
+}
+
+#[test]
 fn a_policy_may_leave_each_worker_to_itself() {
     let gateway = gateway(r#"{"incidents": {"fold": false}, "state": {"shared": false}}"#);
     send(&gateway, &from("203.0.113.7", SQL_INJECTION), 34);
