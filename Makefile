@@ -60,8 +60,10 @@ core: setup-rust ## target/portcullis_core.wasm, for hosts without metrics, time
 image: wasm ## the filter as OCI image layouts in target/image, in each form that Istio and Envoy Gateway fetch (TAG=)
 	@$(PORTCULLIS) image --filter $(WASM) --output $(TARGET_DIR)/image $(if $(TAG),--tag $(TAG))
 
-eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR)
-	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(CORPORA)
+eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR, EVAL=--misses), and over its processes
+	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(EVAL) $(CORPORA)
+	@# The filter sees no processes, the engine alone does.
+	@$(if $(wildcard $(CORPORA)/proc-*),cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval --engine native $(EVAL) $(wildcard $(CORPORA)/proc-*))
 
 peers: wasm setup-peers ## the same beside nginx with ModSecurity and the Core Rule Set, levels 1 and 2 (PEERS=--only-theirs)
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- peers $(PEERS) $(CORPORA)

@@ -10,6 +10,9 @@ use crate::normalise::percent;
 /// Multipart bodies within one another that are taken apart.
 const DEPTH: usize = 3;
 
+/// Names of one file that are given. Each may go on to the end of the head, so more would cost more than their length.
+const NAMES: usize = 4;
+
 /// Appends the parameters of a body whose parts one of these boundaries separates.
 pub fn multipart<'b>(boundaries: impl Iterator<Item = &'b [u8]>, body: &[u8], query: &mut Vec<u8>) {
     let mut is_known = false;
@@ -101,11 +104,11 @@ fn part(part: &[u8], depth: usize, query: &mut Vec<u8>) {
         return parts(boundary, content, depth - 1, query);
     }
     let mut is_file = false;
-    for file in attributes(head, b"filename") {
+    for file in attributes(head, b"filename").take(NAMES) {
         pair(name, file, query);
         is_file = true;
     }
-    for file in attributes(head, b"filename*") {
+    for file in attributes(head, b"filename*").take(NAMES) {
         // `UTF-8'en'%2e%2e%2fa`: a charset, a language, and an encoding of its own.
         let file = file.splitn(3, |byte| *byte == b'\'').last();
         pair(
@@ -145,15 +148,15 @@ fn attributes<'h>(head: &'h [u8], name: &[u8]) -> impl Iterator<Item = &'h [u8]>
             let equals = at + memchr::memchr(b'=', rest)?;
             at = equals + 1;
             let before = head.get(..equals)?.trim_ascii_end();
-            let start = before.len().checked_sub(name.len())?;
+            let Some(start) = before.len().checked_sub(name.len()) else {
+                continue;
+            };
             let is_whole = start
                 .checked_sub(1)
                 .and_then(|at| before.get(at))
                 .is_some_and(|byte| b"; \t\r\n".contains(byte));
-            let value = head.get(at..)?.trim_ascii_start();
-            let value = quoted(value);
             if is_whole && before.get(start..)?.eq_ignore_ascii_case(name) {
-                return Some(value);
+                return Some(quoted(head.get(at..)?.trim_ascii_start()));
             }
         }
     })

@@ -41,8 +41,8 @@ fn end_of_text(text: &mut Vec<u8>, query: &mut Vec<u8>) {
 /// A document type with the entities that it declares, up to the end of its brackets. Returns its bytes.
 fn declaration(text: &[u8], query: &mut Vec<u8>) -> usize {
     let simple = memchr::memchr(b'>', text).unwrap_or(text.len());
-    let has_subset = memchr::memchr(b'[', text).is_some_and(|open| open < simple);
-    let end = match has_subset {
+    let start = text.get(..simple).unwrap_or_default();
+    let end = match memchr::memchr(b'[', start).is_some() {
         true => memchr::memchr(b']', text).unwrap_or(text.len()),
         false => simple,
     };
