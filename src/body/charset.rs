@@ -1,14 +1,17 @@
-//! Texts in charsets in which ASCII is not spelled as ASCII: UTF-16, UTF-32 and EBCDIC.
+//! Texts in charsets in which ASCII is not spelled as ASCII: UTF-16, UTF-32, UTF-7 and EBCDIC.
 //!
 //! Most applications take a body for UTF-8 whatever its media type says; some do as they are told, and then an attack in
 //! UTF-16 or EBCDIC looks like nothing to who reads bytes. So what is declared is an offer: the body as it came is looked at
 //! as well, unless its own marks say what it is.
+
+use crate::normalise::nested::base64_digit;
 
 /// A charset that is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charset {
     Utf16 { is_little: bool },
     Utf32 { is_little: bool },
+    Utf7,
     Ebcdic,
 }
 
@@ -27,11 +30,27 @@ pub enum Written {
 pub fn written(declared: Option<&[u8]>, body: &[u8]) -> Written {
     match shown(body) {
         Some(charset) => Written::In(charset),
-        None => match declared.and_then(named) {
-            Some(charset) => Written::PerhapsIn(charset),
-            None => Written::Plain,
-        },
+        None => {
+            let declared = declared.and_then(named);
+            // Of what XML says of itself only what can hide something: many a writer says UTF-16 and writes UTF-8.
+            let prolog = encoding_of_xml(body).and_then(named);
+            match declared.or(prolog.filter(|charset| *charset == Charset::Utf7)) {
+                Some(charset) => Written::PerhapsIn(charset),
+                None => Written::Plain,
+            }
+        }
     }
+}
+
+/// `<?xml version="1.0" encoding="UTF-7"?>`
+fn encoding_of_xml(body: &[u8]) -> Option<&[u8]> {
+    const PROLOG: usize = 128;
+    let prolog = body.get(..PROLOG).unwrap_or(body);
+    let rest = prolog.strip_prefix(b"<?xml")?;
+    let at = memchr::memmem::find(rest, b"encoding")?;
+    let value = rest.get(at + 8..)?.trim_ascii_start().strip_prefix(b"=")?;
+    let (quote, value) = value.trim_ascii_start().split_first()?;
+    value.get(..memchr::memchr(*quote, value)?)
 }
 
 /// What a mark, or the NULs among the first letters, tell.
@@ -65,6 +84,7 @@ fn named(name: &[u8]) -> Option<Charset> {
             Some(Charset::Utf16 { is_little })
         }
         name if name.starts_with(b"utf32") => Some(Charset::Utf32 { is_little }),
+        b"utf7" | b"unicode11utf7" => Some(Charset::Utf7),
         b"ibm037" | b"cp037" | b"ibm500" | b"cp500" | b"ibm1047" | b"cp1047" | b"ibm01140"
         | b"ibm1140" | b"cp1140" | b"ebcdiccpus" => Some(Charset::Ebcdic),
         _ => None,
@@ -94,6 +114,7 @@ impl Charset {
                     char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER)
                 }))
             }
+            Charset::Utf7 => utf7(body),
             Charset::Ebcdic => body.iter().map(|byte| ebcdic(*byte)).collect(),
         }
     }
@@ -103,6 +124,43 @@ fn text(chars: impl Iterator<Item = char>) -> Vec<u8> {
     let mut out = Vec::new();
     for char in chars.filter(|char| *char != '\u{feff}') {
         out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    out
+}
+
+/// `+ADw-script+AD4-` is `<script>`: between `+` and what is no digit of Base64 stands the Base64 of UTF-16.
+fn utf7(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first != b'+' {
+            out.push(first);
+            continue;
+        }
+        let (mut word, mut bits, mut units) = (0_u32, 0, Vec::new());
+        while let Some((&byte, after)) = rest.split_first() {
+            let Some(digit) = base64_digit(byte)
+                .filter(|_| byte.is_ascii_alphanumeric() || b"+/".contains(&byte))
+            else {
+                break;
+            };
+            rest = after;
+            word = word << 6 | digit;
+            bits += 6;
+            if bits >= 16 {
+                bits -= 16;
+                units.push((word >> bits) as u16);
+            }
+        }
+        if units.is_empty() {
+            out.push(b'+');
+        }
+        rest = rest.strip_prefix(b"-").unwrap_or(rest);
+        let chars = char::decode_utf16(units);
+        out.extend(text(
+            chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)),
+        ));
     }
     out
 }
@@ -191,6 +249,16 @@ mod tests {
         for (declared, body, want) in cases {
             assert_eq!(written(declared, body), want, "{declared:?} {body:?}");
         }
+    }
+
+    #[test]
+    fn utf7_is_undone_where_xml_says_so() {
+        let body = b"<?xml version='1.0' encoding = 'UTF-7'?>+ADwAIQ-ENTITY x SYSTEM +ACI-a+- b+//";
+        assert_eq!(written(None, body), Written::PerhapsIn(Charset::Utf7));
+        let want = b"<?xml version='1.0' encoding = 'UTF-7'?><!ENTITY x SYSTEM \"a+ b+";
+        assert_eq!(Charset::Utf7.decode(body), want);
+        let utf16 = b"<?xml version='1.0' encoding='utf-16'?><a/>";
+        assert_eq!(written(None, utf16), Written::Plain);
     }
 
     #[test]

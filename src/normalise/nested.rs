@@ -23,7 +23,7 @@ pub const SHORTEST: usize = 4;
 pub fn may_nest(value: &[u8]) -> bool {
     match value.first() {
         Some(b'{' | b'[' | b'"' | b' ' | b'\t' | b'\n' | b'\r') => value.len() > SHORTEST,
-        Some(&first) => value.len() >= BASE64_CHARS && digit(first).is_some(),
+        Some(&first) => value.len() >= BASE64_CHARS && base64_digit(first).is_some(),
         None => false,
     }
 }
@@ -48,7 +48,7 @@ pub fn base64(value: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let (mut word, mut bits, mut readable) = (0_u32, 0, 0);
     for &char in chars {
-        let Some(value) = digit(char) else {
+        let Some(value) = base64_digit(char) else {
             out.truncate(start);
             return false;
         };
@@ -69,8 +69,9 @@ pub fn base64(value: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// The value of a digit of Base64, in either alphabet.
 #[inline]
-fn digit(char: u8) -> Option<u32> {
+pub fn base64_digit(char: u8) -> Option<u32> {
     Some(u32::from(match char {
         b'A'..=b'Z' => char - b'A',
         b'a'..=b'z' => char - b'a' + 26,

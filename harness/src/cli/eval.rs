@@ -474,9 +474,18 @@ impl Tally {
     }
 }
 
-/// The request, and the headers in which payloads are looked for.
+/// Bytes of a body that a list of misses shows.
+const BODY_SHOWN: usize = 300;
+
+/// The request with its body, and the headers in which payloads are looked for.
 fn request_with_headers(record: &Record) -> String {
     let mut text = request_text(record);
+    if let Some(body) = record.body().filter(|body| !body.is_empty()) {
+        let shown = body.get(..BODY_SHOWN).unwrap_or(body);
+        let more = if shown.len() < body.len() { "…" } else { "" };
+        let shown = crate::report::printable_bytes(shown);
+        text.push_str(&format!("  body: {shown}{more}"));
+    }
     for name in ["user-agent", "referer"] {
         if let Some(value) = record.header(name.as_bytes()) {
             text.push_str(&format!(
