@@ -308,10 +308,20 @@ impl Inspector {
     /// Inspects the head of a request with every rule evaluated, whatever the prefilter says. Slow; the
     /// answer is the same, which the tests hold the prefilter to.
     pub fn exhaustive(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+        self.explain_every_rule(headers, facts, &mut ())
+    }
+
+    /// The same, and shows `watch` the texts and each answer.
+    pub fn explain_every_rule(
+        &mut self,
+        headers: Headers<'_>,
+        facts: &impl Facts,
+        watch: &mut impl Watch,
+    ) -> Inspection<'_> {
         let truncated = self.scan_request(headers, None);
         self.hits.fill();
         let everything = (RuleRecord::READS_ALL, Phase::Both);
-        self.evaluate_request(headers, facts, everything, &[], &mut ());
+        self.evaluate_request(headers, facts, everything, &[], watch);
         self.evaluate_commands();
         Inspection {
             detections: &self.detections,
@@ -321,6 +331,16 @@ impl Inspector {
 
     /// Inspects an event that is a list of fields, such as the start of a process.
     pub fn fields(&mut self, source: Source, fields: &[(Field, &[u8])]) -> Inspection<'_> {
+        self.explain_fields(source, fields, &mut ())
+    }
+
+    /// The same, and shows `watch` the texts, the hits and each answer.
+    pub fn explain_fields(
+        &mut self,
+        source: Source,
+        fields: &[(Field, &[u8])],
+        watch: &mut impl Watch,
+    ) -> Inspection<'_> {
         self.commands.clear();
         self.detections.clear();
         self.decoded.clear();
@@ -329,7 +349,8 @@ impl Inspector {
             .iter()
             .map(|(field, bytes)| Text::raw(*field, bytes))
             .collect();
-        self.evaluate(source, Phase::Both, &texts, &mut ());
+        watch.texts(&texts);
+        self.evaluate(source, Phase::Both, &texts, watch);
         Inspection {
             detections: &self.detections,
             truncated: false,

@@ -17,6 +17,7 @@
 //! | what SQL, HTML, a command, a path or a URL looks like | [`structure`] |
 //! | what several signs in one request come to | [`confidence`] |
 //! | what several requests of one source come to | [`correlate`] |
+//! | how a verdict is explained | [`explain`] |
 //! | which alerts are told as one | [`incident`] |
 //! | how compiled rules are laid out | [`ruleset`] |
 //! | the names, severities and advice of alerts | [`catalogue`] |
@@ -35,6 +36,7 @@ pub mod decoded;
 pub mod dfa;
 pub mod evaluate;
 pub mod event;
+pub mod explain;
 pub mod field;
 pub mod headers;
 pub mod incident;

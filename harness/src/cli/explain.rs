@@ -8,18 +8,12 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use portcullis::catalogue::Severity;
-use portcullis::evaluate::{Observe, Outcome, Spot};
-use portcullis::event::{Text, View};
-use portcullis::field::Field;
+use portcullis::event::View;
+use portcullis::explain::{Candidate, Explanation, literal, question, quoted};
 use portcullis::headers::Headers;
-use portcullis::inspect::{Inspector, Watch};
+use portcullis::inspect::Inspector;
 use portcullis::policy::{self, Found, Live, Mode, Place, Policy, RuleName, live};
 use portcullis::ruleset::RuleSet;
-use portcullis::ruleset::layout::{
-    Index, MatcherRecord, Op, RuleRecord, Section, WILDCARD_MANY, WILDCARD_ONE,
-};
-use portcullis::scan::Hits;
-use portcullis::structure::Structure;
 
 use super::engine::{RecordFacts, header_pairs, load, time_unix_ns};
 use crate::capture::{Format, Reader, Record};
@@ -27,8 +21,6 @@ use crate::report::{Colour, Style, grouped, printable, printable_bytes, request_
 
 /// Bytes of one text that are shown.
 const SHOWN_BYTES: usize = 300;
-/// Values of one test that are shown.
-const SHOWN_VALUES: usize = 4;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -244,21 +236,17 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let (policy, rules) = load(&configuration, &args.rules)?;
     let mut inspector = Inspector::new(rules);
-    let rules = inspector.rules().clone();
     let pairs = header_pairs(&record);
-    let mut watcher = Watcher {
-        rules,
-        texts: Vec::new(),
-        literals: Vec::new(),
-        candidates: Vec::new(),
-    };
-    let inspection = inspector.explain(Headers::Pairs(&pairs), &RecordFacts(&record), &mut watcher);
-    let is_truncated = inspection.truncated;
+    let explanation = Explanation::of_request(
+        &mut inspector,
+        Headers::Pairs(&pairs),
+        &RecordFacts(&record),
+    );
 
     let style = Style::of(&io::stdout());
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{}", style.paint(Colour::Bold, request_text(&record)))?;
-    if is_truncated {
+    if explanation.truncated {
         writeln!(
             out,
             "{}",
@@ -268,7 +256,11 @@ pub fn run(args: &Args) -> Result<bool> {
             )
         )?;
     }
-    watcher.write(style, args.all, &mut out)?;
+    let told = Told {
+        rules: inspector.rules(),
+        explanation,
+    };
+    told.write(style, args.all, &mut out)?;
     let tells_policy = args.config.is_some()
         || args.route.is_some()
         || args.virtual_host.is_some()
@@ -282,81 +274,16 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
-/// One text, kept.
-struct Seen {
-    field: Field,
-    view: View,
-    name: Vec<u8>,
-    bytes: Vec<u8>,
-    is_part: bool,
+/// An explanation, to be written for people.
+struct Told<'a> {
+    rules: &'a RuleSet,
+    explanation: Explanation,
 }
 
-/// One candidate and what it was asked.
-struct Candidate {
-    rule: RuleRecord,
-    asked: Vec<(u32, bool, Option<Spot>)>,
-    matches: bool,
-}
-
-/// Remembers what the engine shows.
-struct Watcher {
-    rules: RuleSet,
-    texts: Vec<Seen>,
-    literals: Vec<String>,
-    candidates: Vec<Candidate>,
-}
-
-impl Observe for Watcher {
-    fn asked(&mut self, matcher: u32, answer: bool, spot: Option<Spot>) {
-        if let Some(candidate) = self.candidates.last_mut() {
-            candidate.asked.push((matcher, answer, spot));
-        }
-    }
-}
-
-impl Watch for Watcher {
-    fn texts(&mut self, texts: &[Text<'_>]) {
-        self.texts = texts
-            .iter()
-            .map(|text| Seen {
-                field: text.field,
-                view: text.view,
-                name: text.name.to_vec(),
-                bytes: text.bytes.to_vec(),
-                is_part: text.part,
-            })
-            .collect();
-    }
-
-    fn hits(&mut self, rules: &RuleSet, hits: &Hits) {
-        let literals = hits
-            .literals()
-            .iter()
-            .filter_map(|index| rules.literal(*index));
-        self.literals = literals
-            .map(|literal| printable_bytes(rules.bytes(literal.span())))
-            .collect();
-    }
-
-    fn rule(&mut self, _: u32, rule: &RuleRecord) {
-        self.candidates.push(Candidate {
-            rule: *rule,
-            asked: Vec::new(),
-            matches: false,
-        });
-    }
-
-    fn outcome(&mut self, _: u32, outcome: &Outcome) {
-        if let Some(candidate) = self.candidates.last_mut() {
-            candidate.matches = outcome.matches;
-        }
-    }
-}
-
-impl Watcher {
+impl Told<'_> {
     fn write(&self, style: Style, is_all: bool, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "\nwhat rules see")?;
-        for text in &self.texts {
+        for text in &self.explanation.texts {
             let view = if text.view == View::Raw {
                 ""
             } else {
@@ -372,34 +299,37 @@ impl Watcher {
                 shown(&text.bytes)
             )?;
         }
+        let literals = self.explanation.literals.iter();
+        let literals: Vec<String> = literals
+            .filter_map(|index| literal(self.rules, *index))
+            .collect();
         writeln!(
             out,
             "\nliterals found: {}",
-            if self.literals.is_empty() {
+            if literals.is_empty() {
                 "none".into()
             } else {
-                quoted(&self.literals)
+                quoted(&literals)
             }
         )?;
-        let matched = self
-            .candidates
+        let candidates = &self.explanation.candidates;
+        let matched = candidates
             .iter()
             .filter(|candidate| candidate.matches)
             .count();
         writeln!(
             out,
             "candidates: {} of {} rules, of which {matched} matched",
-            self.candidates.len(),
+            candidates.len(),
             self.rules.rule_count()
         )?;
-        for candidate in self
-            .candidates
+        for candidate in candidates
             .iter()
             .filter(|candidate| candidate.matches || is_all)
         {
             self.write_candidate(style, candidate, out)?;
         }
-        let hidden = self.candidates.len() - matched;
+        let hidden = candidates.len() - matched;
         if hidden > 0 && !is_all {
             writeln!(
                 out,
@@ -444,14 +374,16 @@ impl Watcher {
                 ))
             )
         )?;
-        for (matcher, answer, spot) in &candidate.asked {
-            let answer = if *answer {
+        for asked in &candidate.asked {
+            let answer = if asked.answer {
                 style.paint(Colour::Green, "yes")
             } else {
                 style.paint(Colour::Dim, "no ")
             };
-            writeln!(out, "  {answer}  {}", self.question(*matcher))?;
-            let Some((spot, text)) = spot.and_then(|spot| Some((spot, self.texts.get(spot.text)?)))
+            writeln!(out, "  {answer}  {}", question(self.rules, asked.matcher))?;
+            let Some((spot, text)) = asked
+                .spot
+                .and_then(|spot| Some((spot, self.explanation.text_of(spot)?)))
             else {
                 continue;
             };
@@ -477,126 +409,8 @@ impl Watcher {
         }
         Ok(())
     }
-
-    /// A matcher in words.
-    fn question(&self, index: u32) -> String {
-        let Some(matcher) = self.rules.matcher(index) else {
-            return "?".into();
-        };
-        let name = self.rules.bytes(matcher.name);
-        let field = match Field::from_number(matcher.field) {
-            Some(field) => label(field, name),
-            None => "any text".into(),
-        };
-        let operand = match Op::from_number(matcher.op) {
-            None => "?".into(),
-            Some(Op::Equals) => self.values("is", &matcher),
-            Some(Op::Contains) => self.values("contains", &matcher),
-            Some(Op::StartsWith) => self.values("starts with", &matcher),
-            Some(Op::EndsWith) => self.values("ends with", &matcher),
-            Some(Op::Wildcard) => self.values("is like", &matcher),
-            Some(Op::Regex) => "matches the rule's regular expression".into(),
-            Some(Op::Cidr) => "is in the rule's networks".into(),
-            Some(Op::Exists) => if matcher.number != 0 {
-                "is there"
-            } else {
-                "is not there"
-            }
-            .into(),
-            Some(Op::NumEq) => format!("= {}", matcher.number),
-            Some(Op::NumLt) => format!("< {}", matcher.number),
-            Some(Op::NumLte) => format!("<= {}", matcher.number),
-            Some(Op::NumGt) => format!("> {}", matcher.number),
-            Some(Op::NumGte) => format!(">= {}", matcher.number),
-            Some(Op::FieldRef) => format!("is the same as {}", other(&matcher)),
-            Some(Op::FieldRefStartsWith) => format!("starts with {}", other(&matcher)),
-            Some(Op::FieldRefEndsWith) => format!("ends with {}", other(&matcher)),
-            Some(Op::FieldRefContains) => format!("contains {}", other(&matcher)),
-            Some(Op::Structure) => {
-                let structure = u8::try_from(matcher.number)
-                    .ok()
-                    .and_then(Structure::from_number);
-                format!(
-                    "looks like {structure:?}, at least {} % sure",
-                    matcher.detail
-                )
-            }
-        };
-        let raw = if matcher.flags & MatcherRecord::RAW != 0 {
-            " as it came"
-        } else {
-            ""
-        };
-        format!("{field}{raw} {operand}")
-    }
-
-    fn values(&self, verb: &str, matcher: &MatcherRecord) -> String {
-        let literals = self
-            .rules
-            .run::<Index>(Section::MatcherLiterals, matcher.operand);
-        let values: Vec<String> = literals
-            .filter_map(|Index(index)| {
-                let literal = self.rules.literal(index)?;
-                let mut text = self.rules.bytes(literal.span()).to_vec();
-                for byte in &mut text {
-                    match *byte {
-                        WILDCARD_MANY => *byte = b'*',
-                        WILDCARD_ONE => *byte = b'?',
-                        _ => {}
-                    }
-                }
-                Some(printable_bytes(&text))
-            })
-            .collect();
-        format!("{verb} {}", quoted(&values))
-    }
-}
-
-impl Seen {
-    fn label(&self) -> String {
-        // A part of a Referer's query is told from the whole by its name.
-        let label = label(self.field, &self.name);
-        if self.is_part && self.name.is_empty() {
-            format!("{label} (part)")
-        } else {
-            label
-        }
-    }
-}
-
-/// A field as rules write it, with the name of the parameter, cookie or header.
-fn label(field: Field, name: &[u8]) -> String {
-    if name.is_empty() {
-        return field.name().into();
-    }
-    let name = printable_bytes(name);
-    match field.name().split_once('*') {
-        Some((before, after)) => format!("{before}{name}{after}"),
-        None => format!("{}.{name}", field.name()),
-    }
-}
-
-fn other(matcher: &MatcherRecord) -> &'static str {
-    u8::try_from(matcher.number)
-        .ok()
-        .and_then(Field::from_number)
-        .map_or("?", Field::name)
 }
 
 fn shown(bytes: &[u8]) -> String {
     portcullis::alert::printable(bytes, SHOWN_BYTES)
-}
-
-/// The first few values in backticks, and how many more there are.
-fn quoted(values: &[String]) -> String {
-    let mut text = values
-        .iter()
-        .take(SHOWN_VALUES)
-        .map(|value| format!("`{value}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if values.len() > SHOWN_VALUES {
-        text.push_str(&format!(" or {} more", values.len() - SHOWN_VALUES));
-    }
-    text
 }
