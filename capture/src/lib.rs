@@ -31,6 +31,7 @@
 
 mod auditd;
 mod envoy;
+pub mod event;
 mod har;
 mod http;
 mod input;

@@ -12,13 +12,14 @@ use portcullis::correlate::{Correlator, Local, Memory};
 use portcullis::event::Source;
 use portcullis::headers::Headers;
 use portcullis::incident::Incidents;
-use portcullis::inspect::{Facts, Inspector};
+use portcullis::inspect::Inspector;
 use portcullis::policy::{self, Found, Live, Place, Policy};
 use portcullis::ruleset::RuleSet;
 
 use super::detector::{Action, Detector, Verdict};
 use super::rules;
 use crate::capture::Record;
+pub(crate) use crate::capture::event::{RecordFacts, header_pairs, time_unix_ns};
 use crate::host::{Ending, Exchange, Gateway, GatewayOptions, Module, Response, Worker};
 use crate::report::Alert;
 
@@ -245,41 +246,6 @@ impl Engine {
                 .collect(),
         }
     }
-}
-
-/// What a gateway hands to its filters for a record: pseudo-headers first.
-pub(crate) fn header_pairs(record: &Record) -> Vec<(&[u8], &[u8])> {
-    let mut pairs = Vec::with_capacity(record.headers().len() + 4);
-    if let Some(authority) = record.authority() {
-        pairs.push((&b":authority"[..], authority));
-    }
-    pairs.push((b":path", record.target()));
-    pairs.push((b":method", record.method()));
-    if let Some(scheme) = record.scheme() {
-        pairs.push((b":scheme", scheme));
-    }
-    pairs.extend(record.headers());
-    pairs
-}
-
-/// What is known of a record beside its headers.
-pub(crate) struct RecordFacts<'a>(pub(crate) &'a Record);
-
-impl Facts for RecordFacts<'_> {
-    fn source_address(&self) -> Option<std::net::IpAddr> {
-        self.0.source_ip()
-    }
-
-    fn status(&self) -> Option<u16> {
-        self.0.status
-    }
-}
-
-pub(crate) fn time_unix_ns(record: &Record) -> i64 {
-    record
-        .time_unix_ns
-        .and_then(|time| i64::try_from(time).ok())
-        .unwrap_or(0)
 }
 
 struct Native {
