@@ -10,7 +10,9 @@ use crate::field::Field;
 use crate::headers::Headers;
 use crate::inspect::{Facts, Inspector, Watch};
 use crate::ruleset::RuleSet;
-use crate::ruleset::layout::{MatcherRecord, Op, RuleRecord, Section, WILDCARD_MANY, WILDCARD_ONE};
+use crate::ruleset::layout::{
+    Index, MatcherRecord, Op, RuleRecord, Section, WILDCARD_MANY, WILDCARD_ONE,
+};
 use crate::scan::Hits;
 use crate::structure::Structure;
 
@@ -231,10 +233,9 @@ pub fn question(rules: &RuleSet, index: u32) -> String {
             let structure = u8::try_from(matcher.number)
                 .ok()
                 .and_then(Structure::from_number);
-            format!(
-                "looks like {structure:?}, at least {} % sure",
-                matcher.detail
-            )
+            let structure =
+                structure.map_or_else(|| "?".into(), |structure| format!("{structure:?}"));
+            format!("looks like {structure}, at least {} % sure", matcher.detail)
         }
     };
     let raw = if matcher.flags & MatcherRecord::RAW != 0 {
