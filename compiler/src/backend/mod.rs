@@ -25,6 +25,7 @@ use crate::diagnostic::{self, Diagnostic};
 use crate::link::Index;
 use crate::source::Span;
 use crate::taxonomy::Category;
+pub use regex::{learn, learned};
 use tree::Tree;
 use writer::Writer;
 

@@ -1,5 +1,6 @@
 //! Regular expressions to small tables, and to the texts that must be there for them to match.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use portcullis::dfa::{ACCEPT, EXCEPTION_BYTES, FIRST_STATE, REJECT, STATE_BYTES};
@@ -23,6 +24,73 @@ pub struct Regex {
 
 /// Why an expression was refused: code, message, help.
 pub type Refusal = (&'static str, String, &'static str);
+
+/// Bytes of tables that a thread keeps; further expressions are compiled each time.
+const KEPT_BYTES: usize = 32 << 20;
+
+thread_local! {
+    /// Tables of expressions that this thread has compiled. Making one takes a hundred times longer than all else about a
+    /// rule, and whoever compiles rules as they are typed compiles nearly the same ones again.
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Kept {
+    tables: HashMap<(String, u8), Vec<u8>>,
+    bytes: usize,
+}
+
+fn keep(pattern: &str, flags: u8, table: &[u8]) {
+    KEPT.with_borrow_mut(|kept| {
+        let bytes = kept.bytes + pattern.len() + table.len();
+        if bytes <= KEPT_BYTES {
+            kept.bytes = bytes;
+            kept.tables
+                .insert((pattern.to_owned(), flags), table.to_vec());
+        }
+    });
+}
+
+fn flags_byte(flags: RegexFlags) -> u8 {
+    u8::from(flags.ignore_case) | u8::from(flags.multi_line) << 1 | u8::from(flags.dot_all) << 2
+}
+
+/// The expressions that this thread has compiled, for [`learn`] in another program of this version.
+pub fn learned() -> Vec<u8> {
+    let number = |length: usize| u32::try_from(length).unwrap_or(0).to_le_bytes();
+    KEPT.with_borrow(|kept| {
+        let mut tables: Vec<_> = kept.tables.iter().collect();
+        tables.sort();
+        let mut bytes = Vec::with_capacity(kept.bytes + tables.len() * 16);
+        for ((pattern, flags), table) in tables {
+            bytes.extend_from_slice(&number(pattern.len()));
+            bytes.extend_from_slice(pattern.as_bytes());
+            bytes.push(*flags);
+            bytes.extend_from_slice(&number(table.len()));
+            bytes.extend_from_slice(table);
+        }
+        bytes
+    })
+}
+
+/// Takes over what [`learned`] gave, so that those expressions need not be compiled. What breaks off is left out.
+pub fn learn(mut bytes: &[u8]) {
+    fn next<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        *bytes = rest;
+        Some(part)
+    }
+    while let Some(pattern) = next(&mut bytes)
+        && let Ok(pattern) = std::str::from_utf8(pattern)
+        && let Some((flags, rest)) = bytes.split_first()
+    {
+        bytes = rest;
+        if let Some(table) = next(&mut bytes) {
+            keep(pattern, *flags, table);
+        }
+    }
+}
 
 /// Compiles an expression that `regex-syntax` understands.
 pub fn compile(pattern: &str, flags: RegexFlags) -> Result<Regex, Refusal> {
@@ -56,6 +124,12 @@ pub fn compile(pattern: &str, flags: RegexFlags) -> Result<Regex, Refusal> {
             "`\\b` of Unicode words cannot be compiled".to_owned(),
             "use `(?-u:\\b)`",
         ));
+    }
+    let required = required(&hir).filter(|texts| !texts.is_empty());
+    let flags = flags_byte(flags);
+    let kept = KEPT.with_borrow(|kept| kept.tables.get(&(pattern.to_owned(), flags)).cloned());
+    if let Some(table) = kept {
+        return Ok(Regex { table, required });
     }
     let too_large = |detail: String| {
         (
@@ -95,10 +169,8 @@ pub fn compile(pattern: &str, flags: RegexFlags) -> Result<Regex, Refusal> {
         dfa = build(true)?;
     }
     let table = flatten(&dfa).ok_or_else(|| too_large("too many states".to_owned()))?;
-    Ok(Regex {
-        table,
-        required: required(&hir).filter(|texts| !texts.is_empty()),
-    })
+    keep(pattern, flags, &table);
+    Ok(Regex { table, required })
 }
 
 /// Rows of a table that are written whole, at most.
@@ -392,6 +464,26 @@ mod tests {
             }
         }
         assert_eq!(compared, patterns.len() * PIECES.len().pow(3));
+    }
+
+    #[test]
+    fn what_one_thread_learned_another_need_not_compile() {
+        let flags = RegexFlags::default();
+        let pattern = "a{3,9}(b|c)";
+        let (table, bytes) = std::thread::spawn(move || {
+            let table = compile(pattern, flags).unwrap().table;
+            (table, learned())
+        })
+        .join()
+        .unwrap();
+        // Whatever is cut off, what is whole is learned.
+        for length in 0..bytes.len() {
+            learn(&bytes[..length]);
+            assert!(KEPT.with_borrow(|kept| kept.tables.is_empty()), "{length}");
+        }
+        learn(&bytes);
+        assert_eq!(learned(), bytes);
+        assert_eq!(compile(pattern, flags).unwrap().table, table);
     }
 
     #[test]
