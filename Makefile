@@ -60,6 +60,21 @@ core: setup-rust ## target/portcullis_core.wasm, for hosts without metrics, time
 image: wasm ## the filter as OCI image layouts in target/image, in each form that Istio and Envoy Gateway fetch (TAG=)
 	@$(PORTCULLIS) image --filter $(WASM) --output $(TARGET_DIR)/image $(if $(TAG),--tag $(TAG))
 
+PAGE := $(TARGET_DIR)/playground/index.html
+CHROMIUM := $(or $(PORTCULLIS_CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome || echo /usr/bin/chromium))
+TEST_ENV += PORTCULLIS_PLAYGROUND=$(PAGE) PORTCULLIS_CHROMIUM=$(CHROMIUM)
+.PHONY: playground setup-browser
+test e2e: playground setup-browser
+setup: setup-browser
+
+playground: setup-rust ## the engine in a page of its own, to open from disk: target/playground/index.html
+	@RUSTFLAGS='-C target-feature=+simd128' cargo build -p portcullis-playground --profile wasm --target wasm32-unknown-unknown
+	@cargo run --quiet --manifest-path playground/pack/Cargo.toml --target-dir $(TARGET_DIR)/pack -- \
+		$(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_playground.wasm playground/page $(PAGE)
+
+setup-browser:
+	@envoy/setup browser
+
 eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR, EVAL=--misses), and over its processes
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(EVAL) $(CORPORA)
 	@# The filter sees no processes, the engine alone does.

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+pub mod browser;
 pub mod http2;
 
 use std::cell::{Cell, RefCell};
@@ -53,6 +54,16 @@ pub fn core() -> PathBuf {
 /// The Envoy that `make setup` installs.
 pub fn envoy() -> PathBuf {
     from_env("PORTCULLIS_ENVOY", ".tools/bin/envoy")
+}
+
+/// The page that `make playground` builds.
+pub fn playground() -> PathBuf {
+    from_env("PORTCULLIS_PLAYGROUND", "target/playground/index.html")
+}
+
+/// The browser that `make setup` installs.
+pub fn chromium() -> PathBuf {
+    from_env("PORTCULLIS_CHROMIUM", "/usr/bin/chromium")
 }
 
 /// A tool of the project's own, if it is there.
