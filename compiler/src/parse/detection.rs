@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::condition::{self, Names};
 use super::{Context, head};
-use crate::ast::{Condition, Detection, Filter, Logsource, Node as Tree, Rule, Selection};
+use crate::ast::{Condition, Detection, Filter, Head, Logsource, Node as Tree, Rule, Selection};
 use crate::diagnostic::short;
 use crate::expand;
 use crate::nearest::{list, suggest};
@@ -19,6 +19,7 @@ pub fn rule(context: &mut Context<'_>, node: &Rc<Node>) -> Option<Rule> {
         .as_ref()
         .is_some_and(|logsource| logsource.category == Category::ProcessCreation);
     let head = head::read(context, node, process);
+    refuse_learn(context, head.as_ref());
     let Some((key, value)) = node.entry("detection") else {
         context.report.error(
             "missing-key",
@@ -38,10 +39,23 @@ pub fn rule(context: &mut Context<'_>, node: &Rc<Node>) -> Option<Rule> {
     })
 }
 
+/// Only a correlation learns: elsewhere the key would be left aside without a word.
+fn refuse_learn(context: &mut Context<'_>, head: Option<&Head>) {
+    if let Some(learn) = head.and_then(|head| head.custom.learn_seconds.as_ref()) {
+        context.report.error(
+            "learn-without-values",
+            learn.span,
+            "`learn` is about values that are new, and this document counts none",
+            "move it to a correlation of `type: value_count`",
+        );
+    }
+}
+
 /// Reads a filter document.
 pub fn filter(context: &mut Context<'_>, node: &Rc<Node>) -> Option<Filter> {
     let logsource = logsource(context, node);
     let head = head::read(context, node, false);
+    refuse_learn(context, head.as_ref());
     let (key, value) = node.entry("filter")?;
     context.mapping(value, "`filter`")?;
     let rules = match value.get("rules") {
