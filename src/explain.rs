@@ -78,11 +78,7 @@ impl Explanation {
         headers: Headers<'_>,
         facts: &impl Facts,
     ) -> Explanation {
-        let mut explanation = Explanation::default();
-        explanation.truncated = inspector
-            .explain(headers, facts, &mut explanation)
-            .truncated;
-        explanation
+        Explanation::watching(|watch| inspector.explain(headers, facts, watch).truncated)
     }
 
     /// The same with every rule a candidate, whatever the prefilter says: for a rule that should have been one.
@@ -91,11 +87,11 @@ impl Explanation {
         headers: Headers<'_>,
         facts: &impl Facts,
     ) -> Explanation {
-        let mut explanation = Explanation::default();
-        explanation.truncated = inspector
-            .explain_every_rule(headers, facts, &mut explanation)
-            .truncated;
-        explanation
+        Explanation::watching(|watch| {
+            inspector
+                .explain_every_rule(headers, facts, watch)
+                .truncated
+        })
     }
 
     /// Inspects an event that is a list of fields, as [`Inspector::fields`] does, and tells of it.
@@ -104,10 +100,13 @@ impl Explanation {
         source: Source,
         fields: &[(Field, &[u8])],
     ) -> Explanation {
+        Explanation::watching(|watch| inspector.explain_fields(source, fields, watch).truncated)
+    }
+
+    /// What an inspection shows that says whether something was over a limit.
+    fn watching(inspect: impl FnOnce(&mut Explanation) -> bool) -> Explanation {
         let mut explanation = Explanation::default();
-        explanation.truncated = inspector
-            .explain_fields(source, fields, &mut explanation)
-            .truncated;
+        explanation.truncated = inspect(&mut explanation);
         explanation
     }
 

@@ -15,6 +15,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod random;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,22 +27,8 @@ use portcullis::ruleset::RuleSet;
 use portcullis_compiler::ast::{Detection, Document, Match, Node, Op};
 use portcullis_compiler::taxonomy::Category;
 use portcullis_compiler::{Options, backend, parse, public_rule_files};
+use random::Random;
 use rsigma_eval::{Engine, JsonEvent};
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
 
 const FIELDS: [(&str, Field); 5] = [
     ("Image", Field::Image),

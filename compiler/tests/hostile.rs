@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod random;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portcullis_compiler::{Options, Parsed, link::link, parse, parse_bytes, rule_files};
+use random::Random;
 
 /// Seconds that any file of the allowed size may take, in a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -199,18 +202,6 @@ fn large_files_of_one_kind_take_their_time_and_no_more() {
     ];
     for text in &bodies {
         read(text.as_bytes());
-    }
-}
-
-/// A reproducible source of choices (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound.max(1) as u64).unwrap()
     }
 }
 

@@ -6,28 +6,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod random;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use portcullis_compiler::ast::{Condition, Document, Part, Quantity};
 use portcullis_compiler::{Options, expand, parse, rule_files, values};
+use random::Random;
 use rsigma_parser as oracle;
-
-/// A reproducible source of choices (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
 
 const NAMES: [&str; 5] = ["sel_a", "sel_b", "filter_main", "filter-x", "_hidden"];
 

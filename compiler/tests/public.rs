@@ -27,6 +27,16 @@ fn inspector(category: &str, detection: &str, public: bool) -> Result<Inspector,
     Ok(Inspector::new(RuleSet::open(compiled.bytes).unwrap()))
 }
 
+/// Whether the one rule matches a `GET` of this target.
+fn matches(inspector: &mut Inspector, target: &str) -> bool {
+    let pairs = [
+        (&b":method"[..], &b"GET"[..]),
+        (b":path", target.as_bytes()),
+    ];
+    let inspection = inspector.request(Headers::Pairs(&pairs), &());
+    inspection.detections.len() == 1
+}
+
 /// A detection, a target, and whether it matches as the specification reads it and as a public rule.
 const QUERIES: [(&str, &str, bool, bool); 9] = [
     (
@@ -90,16 +100,8 @@ fn a_query_may_be_the_whole_target_in_public_rules_only() {
     for (detection, target, own, as_public) in QUERIES {
         for (public, expected) in [(false, own), (true, as_public)] {
             let mut inspector = inspector("webserver", detection, public).unwrap();
-            let pairs = [
-                (&b":method"[..], &b"GET"[..]),
-                (b":path", target.as_bytes()),
-            ];
-            let found = inspector
-                .request(Headers::Pairs(&pairs), &())
-                .detections
-                .len();
             assert_eq!(
-                found == 1,
+                matches(&mut inspector, target),
                 expected,
                 "{detection} {target} public: {public}"
             );
@@ -124,15 +126,11 @@ fn pieces_of_a_field_are_found_where_they_stand() {
     ];
     for (detection, target, expected) in web {
         let mut inspector = inspector("proxy", detection, false).unwrap();
-        let pairs = [
-            (&b":method"[..], &b"GET"[..]),
-            (b":path", target.as_bytes()),
-        ];
-        let found = inspector
-            .request(Headers::Pairs(&pairs), &())
-            .detections
-            .len();
-        assert_eq!(found == 1, expected, "{detection} {target}");
+        assert_eq!(
+            matches(&mut inspector, target),
+            expected,
+            "{detection} {target}"
+        );
     }
     let hashes: &[u8] = b"SHA1=A0BDFAC3,MD5=68F9B528,IMPHASH=04DE0AD9";
     for (detection, expected) in [

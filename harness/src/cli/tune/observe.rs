@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use portcullis::alert::Event;
 use portcullis::body;
 use portcullis::catalogue::Severity;
-use portcullis::correlate::{Correlator, Local};
+use portcullis::correlate::{Correlator, Local, Memory};
 use portcullis::decoded::{split_pair, split_url};
 use portcullis::field::Field;
 use portcullis::headers::Headers;
@@ -14,7 +14,7 @@ use portcullis::inspect::{Detection, Evidence, Inspector};
 use portcullis::normalise::percent;
 use portcullis::policy::route::Reduced;
 use portcullis::policy::settings::{Exception, Selector};
-use portcullis::policy::{self, Found, Live, Place, Policy, RuleName};
+use portcullis::policy::{self, Effective, Found, Live, Place, Policy, RuleName};
 use portcullis::ruleset::RuleSet;
 
 use crate::capture::{Format, Reader, Record};
@@ -116,6 +116,16 @@ impl<'p> Observer<'p> {
         all
     }
 
+    fn judge(
+        &mut self,
+        found: Found<'_>,
+        facts: &RecordFacts<'_>,
+        effective: &Effective<'_>,
+    ) -> Vec<Detection> {
+        let counting = (&mut self.correlator, &mut self.memory as &mut dyn Memory);
+        policy::judge(&mut self.inspector, counting, found, facts, effective)
+    }
+
     fn each_part(
         &mut self,
         record: &Record,
@@ -136,13 +146,7 @@ impl<'p> Observer<'p> {
                 body: None,
                 detections,
             };
-            let standing = policy::judge(
-                &mut self.inspector,
-                (&mut self.correlator, &mut self.memory),
-                found,
-                &facts,
-                &effective,
-            );
+            let standing = self.judge(found, &facts, &effective);
             take(&mut self.again, head, standing);
         }
         let content = record.body().unwrap_or_default();
@@ -166,13 +170,7 @@ impl<'p> Observer<'p> {
             body: Some(&request),
             detections,
         };
-        let standing = policy::judge(
-            &mut self.inspector,
-            (&mut self.correlator, &mut self.memory),
-            found,
-            &facts,
-            &effective,
-        );
+        let standing = self.judge(found, &facts, &effective);
         // As with the values of the target, what would silence a rule is looked for in the query that the body is.
         let pairs = request.as_query();
         take(&mut self.again, Headers::Pairs(&pairs), standing);
