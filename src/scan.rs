@@ -22,7 +22,7 @@ use crate::normalise::Classes;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{
     self, GramEntryRecord, Index, LaneRecord, Record, Run, Section, Wait, fold_gram, hash_gram,
-    slot_of,
+    mark_of, slot_of,
 };
 use crate::text::Case;
 
@@ -133,13 +133,14 @@ impl Hits {
     /// A gram's bit is set: looks up which literals have the gram and compares them.
     #[cold]
     fn verify(&mut self, rules: &RuleSet, lane: Lane, gram: u32, text: &[u8], at: usize) {
-        let slot = slot_of(gram, rules.gram_slots());
+        let (slot, wanted) = (slot_of(gram, rules.gram_slots()), mark_of(gram));
         for entry in rules.gram_entries(slot) {
             let GramEntryRecord {
                 literal: Index(number),
+                mark,
                 before,
             } = entry;
-            if self.literals.has(number) {
+            if mark != wanted || self.literals.has(number) {
                 continue;
             }
             let Some(literal) = rules.literal(number) else {

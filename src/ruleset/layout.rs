@@ -17,7 +17,7 @@ use crate::normalise::Classes;
 pub const MAGIC: [u8; 4] = *b"PRTC";
 
 /// Version of this layout. Any change to this file that changes bytes raises it.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Bytes before the first section.
 pub const HEADER_BYTES: usize = 20 + Section::COUNT * 8;
@@ -284,10 +284,12 @@ records! {
         structure_gate: u16,
     }
 
-    /// One literal that holds a gram. Grams that share a slot are not told apart: the literal is compared.
+    /// One literal that holds a gram.
     GramEntryRecord {
         /// Index of the literal.
         literal: Index,
+        /// [`mark_of`] the gram, which tells it from most others of its slot.
+        mark: u8,
         /// Bytes of the literal before the gram; the compiler looks for grams in the first 64 KiB.
         before: u16,
     }
@@ -421,6 +423,13 @@ pub fn fold_gram(gram: u32) -> u32 {
 #[inline]
 pub fn hash_gram(gram: u32) -> u32 {
     gram.wrapping_mul(0x9e37_79b1)
+}
+
+/// A byte of another hash of a folded gram.
+#[inline]
+pub fn mark_of(gram: u32) -> u8 {
+    let [.., top] = gram.wrapping_mul(0x85eb_ca6b).to_le_bytes();
+    top
 }
 
 /// Where the search for a folded gram begins in a table of `slots`, a power of two.

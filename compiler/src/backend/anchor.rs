@@ -105,12 +105,12 @@ fn classes_share(classes: Classes, lanes: u8) -> f64 {
     shares.map(|(.., share)| share).sum::<f64>().min(1.0)
 }
 
-/// How often ordinary traffic has one of these texts.
-pub fn cost_of_texts(texts: &[Vec<u8>]) -> f64 {
+/// How often ordinary traffic has one of these texts in one of these lanes.
+pub fn cost_of_texts(texts: &[Vec<u8>], lanes: u8) -> f64 {
     cost(
         &texts
             .iter()
-            .map(|text| of_text(text, 0))
+            .map(|text| of_text(text, lanes))
             .collect::<Vec<_>>(),
     )
 }

@@ -92,8 +92,8 @@ pub fn learn(mut bytes: &[u8]) {
     }
 }
 
-/// Compiles an expression that `regex-syntax` understands.
-pub fn compile(pattern: &str, flags: RegexFlags) -> Result<Regex, Refusal> {
+/// Compiles an expression that `regex-syntax` understands, for texts in these lanes.
+pub fn compile(pattern: &str, flags: RegexFlags, lanes: u8) -> Result<Regex, Refusal> {
     // Bytes, not characters: a request is bytes. Only an expression that cannot be said in bytes,
     // such as one with `\p{…}` or `é` in a class, is read in Unicode mode.
     let parse = |unicode: bool| {
@@ -125,7 +125,7 @@ pub fn compile(pattern: &str, flags: RegexFlags) -> Result<Regex, Refusal> {
             "use `(?-u:\\b)`",
         ));
     }
-    let required = required(&hir).filter(|texts| !texts.is_empty());
+    let required = required(&hir, lanes).filter(|texts| !texts.is_empty());
     let flags = flags_byte(flags);
     let kept = KEPT.with_borrow(|kept| kept.tables.get(&(pattern.to_owned(), flags)).cloned());
     if let Some(table) = kept {
@@ -290,15 +290,15 @@ fn flatten(dfa: &dense::DFA<Vec<u32>>) -> Option<Vec<u8>> {
 const ALTERNATIVES: usize = 64;
 
 /// Texts of which one must be in anything that matches, in lower case; `None` if nothing must.
-/// Of several such sets the one that ordinary traffic has least often.
-fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+/// Of several such sets the one that ordinary traffic has least often in these lanes.
+fn required(hir: &Hir, lanes: u8) -> Option<Vec<Vec<u8>>> {
     match hir.kind() {
         HirKind::Concat(parts) => {
             let mut best: Option<Vec<Vec<u8>>> = None;
             let mut run: Vec<u8> = Vec::new();
             let mut offer = |candidate: Vec<Vec<u8>>| {
                 if best.as_ref().is_none_or(|best| {
-                    anchor::cost_of_texts(&candidate) < anchor::cost_of_texts(best)
+                    anchor::cost_of_texts(&candidate, lanes) < anchor::cost_of_texts(best, lanes)
                 }) {
                     best = Some(candidate);
                 }
@@ -310,7 +310,7 @@ fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
                         if !run.is_empty() {
                             offer(vec![std::mem::take(&mut run)]);
                         }
-                        if let Some(texts) = required(part) {
+                        if let Some(texts) = required(part, lanes) {
                             offer(texts);
                         }
                     }
@@ -324,14 +324,14 @@ fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
         HirKind::Alternation(branches) => {
             let mut all = Vec::new();
             for branch in branches {
-                all.extend(required(branch)?);
+                all.extend(required(branch, lanes)?);
             }
             all.sort();
             all.dedup();
             (all.len() <= ALTERNATIVES).then_some(all)
         }
-        HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
-        HirKind::Capture(capture) => required(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub, lanes),
+        HirKind::Capture(capture) => required(&capture.sub, lanes),
         _ => letters(hir).map(|text| vec![text]),
     }
     .filter(|texts| texts.iter().all(|text| !text.is_empty()))
@@ -376,6 +376,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use portcullis::dfa::Dfa;
+
+    const URI: u8 = portcullis::field::Lane::Uri.bit();
 
     /// Pieces that texts are made of: what the patterns below are about, and what is near it.
     const PIECES: [&[u8]; 18] = [
@@ -427,7 +429,7 @@ mod tests {
         ];
         let mut compared = 0;
         for pattern in patterns {
-            let table = compile(pattern, RegexFlags::default())
+            let table = compile(pattern, RegexFlags::default(), URI)
                 .unwrap_or_else(|refusal| panic!("{pattern}: {}", refusal.1));
             let dfa = Dfa::read(&table.table).unwrap();
             let unicode = regex_syntax::ParserBuilder::new()
@@ -471,7 +473,7 @@ mod tests {
         let flags = RegexFlags::default();
         let pattern = "a{3,9}(b|c)";
         let (table, bytes) = std::thread::spawn(move || {
-            let table = compile(pattern, flags).unwrap().table;
+            let table = compile(pattern, flags, URI).unwrap().table;
             (table, learned())
         })
         .join()
@@ -483,17 +485,19 @@ mod tests {
         }
         learn(&bytes);
         assert_eq!(learned(), bytes);
-        assert_eq!(compile(pattern, flags).unwrap().table, table);
+        assert_eq!(compile(pattern, flags, URI).unwrap().table, table);
     }
 
     #[test]
     fn what_must_be_there_is_found() {
-        let cases: [(&str, Option<&[&str]>); 8] = [
+        let cases: [(&str, Option<&[&str]>); 9] = [
             ("of.*select", Some(&["select"])),
             ("(?i)SELECT", Some(&["select"])),
             ("ab|cd", Some(&["ab", "cd"])),
             ("\\$(?:or|and)", Some(&["$"])),
             ("(foo|barbaz)qux", Some(&["qux"])),
+            // A bracket is rarer than a letter, but not than four rare ones together.
+            ("wyvern\\s*\\(", Some(&["wyvern"])),
             ("[0-9]+", None),
             ("x*", None),
             ("(abc)?", None),
@@ -506,7 +510,9 @@ mod tests {
                     .collect::<Vec<_>>()
             });
             assert_eq!(
-                compile(pattern, RegexFlags::default()).unwrap().required,
+                compile(pattern, RegexFlags::default(), URI)
+                    .unwrap()
+                    .required,
                 want,
                 "{pattern}"
             );

@@ -313,7 +313,7 @@ fn leaf(test: &Test, one: &Match) -> Result<Tree, Refusal> {
             texts(layout::Op::Wildcard, &pattern)?
         }
         Op::Regex { pattern, flags } => {
-            let compiled = regex::compile(pattern, *flags)
+            let compiled = regex::compile(pattern, *flags, base.lanes())
                 .map_err(|(code, message, help)| (code, one.span, message, help))?;
             with(layout::Op::Regex, Operand::Regex(compiled))
         }

@@ -508,6 +508,7 @@ impl Grams {
             if let Some(entry) = entries.get_mut(at) {
                 entry.1.push(GramEntryRecord {
                     literal: Index(index(number)),
+                    mark: layout::mark_of(gram),
                     before: u16::try_from(before).unwrap_or(u16::MAX),
                 });
                 entry.2 |= literal.lanes;
