@@ -217,6 +217,7 @@ impl Inspector {
             self.hits.add_answers(&self.rules);
         }
         if self.hits.candidates().is_empty() {
+            self.remember_without_candidates(&first);
             return Inspection {
                 detections: &[],
                 truncated,
@@ -331,7 +332,14 @@ impl Inspector {
 
     /// Inspects an event that is a list of fields, such as the start of a process.
     pub fn fields(&mut self, source: Source, fields: &[(Field, &[u8])]) -> Inspection<'_> {
-        self.explain_fields(source, fields, &mut ())
+        self.scan_event(fields);
+        if self.hits.candidates().is_empty() {
+            return Inspection {
+                detections: &[],
+                truncated: false,
+            };
+        }
+        self.evaluate_event(source, fields, &mut ())
     }
 
     /// The same, and shows `watch` the texts, the hits and each answer.
@@ -341,10 +349,23 @@ impl Inspector {
         fields: &[(Field, &[u8])],
         watch: &mut impl Watch,
     ) -> Inspection<'_> {
+        self.scan_event(fields);
+        self.evaluate_event(source, fields, watch)
+    }
+
+    fn scan_event(&mut self, fields: &[(Field, &[u8])]) {
         self.commands.clear();
         self.detections.clear();
         self.decoded.clear();
-        self.scan_fields(fields.iter().copied());
+        self.scan_fields(fields);
+    }
+
+    fn evaluate_event(
+        &mut self,
+        source: Source,
+        fields: &[(Field, &[u8])],
+        watch: &mut impl Watch,
+    ) -> Inspection<'_> {
         let texts: Vec<Text<'_>> = fields
             .iter()
             .map(|(field, bytes)| Text::raw(*field, bytes))
@@ -477,15 +498,44 @@ impl Inspector {
             .fold(0, |lanes, rule| lanes | rule.reads)
     }
 
-    fn scan_fields<'f>(&mut self, fields: impl Iterator<Item = (Field, &'f [u8])>) {
-        self.hits.clear();
-        for (field, bytes) in fields {
-            if let Some(lane) = field.lane() {
-                let classes = normalise::classes(bytes);
-                self.hits.scan(&self.rules, lane, bytes, classes, classes);
+    /// Scans the texts of an event that is a list of fields. Texts of processes, which come again and again, are passed
+    /// over if they were there before and no event with them opened a rule; if the others open one, they are scanned
+    /// after all.
+    fn scan_fields(&mut self, fields: &[(Field, &[u8])]) {
+        let Inspector {
+            rules,
+            hits,
+            remembered,
+            ..
+        } = self;
+        let texts = || {
+            fields
+                .iter()
+                .filter_map(|(field, bytes)| Some((field.lane()?, *bytes)))
+        };
+        let scan = |hits: &mut Hits, lane, text| {
+            let classes = normalise::classes(text);
+            hits.scan(rules, lane, text, classes, classes);
+        };
+        hits.clear();
+        let mut passed_over = false;
+        for (lane, text) in texts() {
+            match lane == Lane::Process && remembered.has(lane, text) {
+                true => passed_over = true,
+                false => scan(hits, lane, text),
             }
         }
-        self.hits.finish(&self.rules);
+        hits.finish(rules);
+        if hits.candidates().is_empty() {
+            for (lane, text) in texts().filter(|(lane, _)| *lane == Lane::Process) {
+                remembered.keep_if_seen(lane, text);
+            }
+        } else if passed_over {
+            for (lane, text) in texts() {
+                scan(hits, lane, text);
+            }
+            hits.finish(rules);
+        }
     }
 
     /// Makes the views of the lanes that were not scanned but are read by rules.
@@ -542,6 +592,19 @@ impl Inspector {
             self.remember(first, &texts);
         }
         self.decoded = decoded;
+    }
+
+    /// Remembers the texts that were scanned when nothing made any rule a candidate.
+    #[inline]
+    fn remember_without_candidates(&mut self, first: &[First<'_>]) {
+        if !self.decoded.signs().is_empty() || self.decoded.truncated() {
+            return;
+        }
+        for first in first {
+            if let First::Scanned(lane, value) = first {
+                self.remembered.keep_if_seen(*lane, value);
+            }
+        }
     }
 
     /// Remembers the texts that were scanned and satisfied no question of a rule that they may have made a
@@ -635,7 +698,7 @@ impl Inspector {
         let commands = std::mem::take(&mut self.commands);
         for command in &commands {
             let mut others = std::mem::take(&mut self.detections);
-            self.scan_fields(std::iter::once((Field::CommandLine, &*command.line)));
+            self.scan_fields(&[(Field::CommandLine, &command.line)]);
             let text = Text {
                 name: &command.name,
                 ..Text::raw(Field::CommandLine, &command.line)

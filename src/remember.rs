@@ -17,7 +17,12 @@ pub struct Remembered {
     sets: Vec<[Option<Known>; WAYS]>,
     /// Which text of its set is forgotten next.
     next: usize,
+    /// Marks of texts that were there once: a text that never comes again takes no place.
+    seen: Vec<u16>,
 }
+
+/// Marks of texts that were there once; a power of two.
+const SEEN: usize = 2048;
 
 /// Texts of a set. A gateway's common texts are far fewer than there are places, but some of them always
 /// fall together, and two that push each other out would be looked at for ever.
@@ -38,6 +43,7 @@ impl Default for Remembered {
                 .take(sets)
                 .collect(),
             next: 0,
+            seen: vec![0; SEEN],
         }
     }
 }
@@ -52,6 +58,25 @@ impl Remembered {
         self.sets
             .get(hash as usize % self.sets.len().max(1))
             .is_some_and(|set| set.iter().flatten().any(known))
+    }
+
+    /// Keeps a harmless text that was there before. The first time it is only marked: looking at it again costs
+    /// little, and Referers that never come again would push out those that do.
+    pub fn keep_if_seen(&mut self, lane: Lane, text: &[u8]) {
+        if text.len() > limits::REMEMBERED_BYTES {
+            return;
+        }
+        let hash = hash_of(lane, text);
+        let [.., low, high] = hash.to_le_bytes();
+        let mark = u16::from_le_bytes([low, high]) | 1;
+        let Some(seen) = self.seen.get_mut(hash as usize % SEEN) else {
+            return;
+        };
+        if *seen == mark {
+            self.keep(lane, text);
+        } else {
+            *seen = mark;
+        }
     }
 
     /// Keeps a harmless text, in place of one of its set.
