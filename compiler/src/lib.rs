@@ -54,6 +54,7 @@ mod load;
 mod nearest;
 mod parse;
 pub mod source;
+pub mod synthetic;
 pub mod taxonomy;
 pub mod values;
 pub mod yaml;

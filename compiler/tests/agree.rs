@@ -3,7 +3,6 @@
 //!
 //! ```sh
 //! PORTCULLIS_SIGMA_RULES=~/sigma/rules cargo test -p portcullis-compiler --test agree -- --nocapture
-//! cargo test --release -p portcullis-compiler --test agree -- --ignored --nocapture     # events a second
 //! ```
 //!
 //! Events are processes, whose fields have one text each and are not decoded: what decoding adds is tested elsewhere.
@@ -18,7 +17,6 @@
 mod random;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use portcullis::event::Source;
 use portcullis::field::Field;
@@ -421,103 +419,4 @@ fn what_differs_on_purpose_is_as_documented() {
         );
         assert_eq!(found, (ours, rsigma, sigma_rust), "{selection} {line}");
     }
-}
-
-/// A thousand rules and two thousand events, nearly all of which are ordinary.
-fn load() -> (String, Vec<Event>) {
-    let mut random = Random(0x1000);
-    let word = |random: &mut Random| -> String {
-        let length = 4 + random.below(6);
-        (0..length)
-            .map(|_| char::from(b'a' + random.below(26) as u8))
-            .collect()
-    };
-    let mut text = String::new();
-    let mut words = Vec::new();
-    for number in 0..1000 {
-        let (image, one, two, parent) = (
-            word(&mut random),
-            word(&mut random),
-            word(&mut random),
-            word(&mut random),
-        );
-        text += &format!(
-            "title: r{number}\nid: 00000000-0000-4000-8000-{number:012}\nlogsource:\n  category: process_creation\ndetection:\n  \
-             sel_image:\n    - Image|endswith: '\\{image}.exe'\n    - OriginalFileName: '{image}.exe'\n  \
-             sel_cli:\n    CommandLine|contains:\n      - ' -{one} '\n      - ' /{two}'\n  \
-             filter:\n    ParentImage|endswith: '\\{parent}.exe'\n  condition: all of sel_* and not filter\n---\n"
-        );
-        words.push((image, one));
-    }
-    let events = (0..2000).map(|number| {
-        let (image, one) = &words[random.below(words.len())];
-        let (other, argument) = (word(&mut random), word(&mut random));
-        let (image, one) = if number % 50 == 0 { (image, one) } else { (&other, &argument) };
-        Event(vec![
-            (0, format!(r"C:\Program Files\Vendor\{image}.exe")),
-            (1, format!(r#""C:\Program Files\Vendor\{image}.exe" -{one} --config C:\Users\{argument}\settings.json -v"#)),
-            (2, r"C:\Windows\explorer.exe".to_owned()),
-            (3, r"CORP\someone".to_owned()),
-            (4, format!("{image}.exe")),
-        ])
-    });
-    (text, events.collect())
-}
-
-#[test]
-#[ignore = "measures; needs --release"]
-fn a_thousand_rules_are_answered_ten_times_faster() {
-    let (text, events) = load();
-    let parsed = parse("rules.yml", text.as_str(), &Options::default());
-    let compiled = backend::compile(&parsed.documents).unwrap();
-    let mut ours = Inspector::new(RuleSet::open(compiled.bytes).unwrap());
-    let theirs = rsigma_parser::parse_sigma_yaml(&text).unwrap();
-    let engine = |prefilters: bool| {
-        let mut engine = Engine::new();
-        engine.set_bloom_prefilter(prefilters);
-        engine.add_collection(&theirs).unwrap();
-        assert_eq!(engine.rule_count(), 1000);
-        engine
-    };
-    let (plain, prefiltered) = (engine(false), engine(true));
-    let json: Vec<_> = events.iter().map(Event::json).collect();
-    let fields: Vec<_> = events.iter().map(Event::fields).collect();
-    let mut times: Vec<[Duration; 3]> = Vec::new();
-    for _ in 0..7 {
-        let mut counts = [0; 3];
-        let begun = Instant::now();
-        for fields in &fields {
-            counts[0] += ours.fields(Source::Process, fields).detections.len();
-        }
-        let own = begun.elapsed();
-        let mut round = [own, own, own];
-        for (at, engine) in [(1, &plain), (2, &prefiltered)] {
-            let begun = Instant::now();
-            for json in &json {
-                counts[at] += engine.evaluate(&JsonEvent::borrow(json)).len();
-            }
-            round[at] = begun.elapsed();
-        }
-        assert!(
-            counts[0] > 0 && counts.iter().all(|count| *count == counts[0]),
-            "{counts:?}"
-        );
-        times.push(round);
-    }
-    let per_second = |at: usize| {
-        let mut all: Vec<Duration> = times.iter().map(|round| round[at]).collect();
-        all.sort();
-        events.len() as f64 / all[all.len() / 2].as_secs_f64()
-    };
-    let [own, plain, prefiltered] = [0, 1, 2].map(per_second);
-    eprintln!(
-        "1,000 rules, {} events, median of {} interleaved rounds, events a second:",
-        events.len(),
-        times.len()
-    );
-    eprintln!(
-        "  portcullis {own:.0}\n  rsigma-eval {plain:.0}; with its prefilters {prefiltered:.0}"
-    );
-    eprintln!("  {:.0} and {:.0} times", own / plain, own / prefiltered);
-    assert!(own >= 10.0 * plain.max(prefiltered), "less than ten times");
 }
