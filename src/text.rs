@@ -3,7 +3,10 @@
 //! Sigma compares text without regard to case. We fold ASCII only: URLs and headers are ASCII, and
 //! folding more would need tables that no request pays for. `docs/RULES.md` says so to authors.
 
-use crate::ruleset::layout::{WILDCARD_MANY, WILDCARD_ONE};
+use crate::ruleset::layout::{WILDCARD_MANY, WILDCARD_ONE, fold_gram};
+
+/// Jumps to the first byte of a needle before a search goes on step by step.
+const JUMPS: usize = 32;
 
 /// Whether case counts in a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl Case {
             return Some(0);
         };
         let last = text.len().checked_sub(needle.len())?;
-        let mut from = 0;
+        let (mut from, mut starts_in_vain) = (0, 0);
         while from <= last {
             let starts = text.get(from..=last)?;
             let step = match self {
@@ -46,8 +49,40 @@ impl Case {
                 return Some(at);
             }
             from = at + 1;
+            starts_in_vain += 1;
+            // Where every other byte is the first of the needle, jumping to it costs more than it saves.
+            if starts_in_vain > JUMPS
+                && let Some(start) = needle.first_chunk::<4>()
+            {
+                return self.find_step_by_step(text, needle, from, u32::from_le_bytes(*start));
+            }
         }
         None
+    }
+
+    /// The same from `from` on, by the first four bytes of the needle, at the same cost whatever the text.
+    fn find_step_by_step(
+        self,
+        text: &[u8],
+        needle: &[u8],
+        from: usize,
+        start: u32,
+    ) -> Option<usize> {
+        let start = fold_gram(start);
+        text.get(from..)?
+            .windows(4)
+            .enumerate()
+            .filter(|(_, window)| {
+                let window = window
+                    .first_chunk::<4>()
+                    .map(|bytes| u32::from_le_bytes(*bytes));
+                window.is_some_and(|window| fold_gram(window) == start)
+            })
+            .map(|(at, _)| from + at)
+            .find(|at| {
+                let there = text.get(*at..*at + needle.len());
+                there.is_some_and(|there| self.equal(there, needle))
+            })
     }
 
     /// Whether the whole of `text` matches a pattern of literal bytes, [`WILDCARD_MANY`] and
@@ -103,6 +138,28 @@ mod tests {
         assert_eq!(Case::Folded.find(b"ab", b"abc"), None);
         assert_eq!(Case::Folded.find(b"", b""), Some(0));
         assert_eq!(Case::Folded.find(b"", b"a"), None);
+    }
+
+    #[test]
+    fn finds_the_same_where_starts_are_many() {
+        for before in [0, 1, JUMPS - 1, JUMPS, JUMPS + 1, 200] {
+            for (case, needle, there) in [
+                (Case::Folded, "<ScRipt", true),
+                (Case::Folded, "<script", true),
+                (Case::Exact, "<script", false),
+                (Case::Exact, "<ScRipt", true),
+                (Case::Folded, "<a", true),
+            ] {
+                let text = format!("{}<aScRi<ScRipt>", "<".repeat(before));
+                let want = match case {
+                    Case::Folded => text.to_lowercase().find(&needle.to_lowercase()),
+                    Case::Exact => text.find(needle),
+                };
+                let found = case.find(text.as_bytes(), needle.as_bytes());
+                assert_eq!(found, want, "{needle} in {text}");
+                assert_eq!(found.is_some(), there);
+            }
+        }
     }
 
     #[test]

@@ -237,7 +237,8 @@ records! {
         name: Span,
         /// Literals, CIDRs, or the run of bytes in the DFA section.
         operand: Run,
-        /// Number to compare with; for [`Op::FieldRef`] the other field's number.
+        /// Number to compare with; for [`Op::FieldRef`] the other field's number; for [`Op::Regex`] the run of literals of
+        /// which one stands in whatever matches, see [`MatcherRecord::required`].
         number: i64,
     }
 
@@ -410,6 +411,20 @@ impl MatcherRecord {
     pub const CASED: u8 = 1;
     /// Only the text as it came counts, no decoded view.
     pub const RAW: u8 = 2;
+
+    /// Literals of which one stands in whatever an expression matches; none if that is not known.
+    pub fn required(&self) -> Run {
+        let [a, b, c, d, e, f, g, h] = self.number.to_le_bytes();
+        Run {
+            first: u32::from_le_bytes([a, b, c, d]),
+            count: u32::from_le_bytes([e, f, g, h]),
+        }
+    }
+
+    /// What [`MatcherRecord::required`] reads.
+    pub fn number_of(required: Run) -> i64 {
+        i64::from(required.count) << 32 | i64::from(required.first)
+    }
 }
 
 /// Folds the case of four bytes for hashing; maps a few other characters onto each other as well,

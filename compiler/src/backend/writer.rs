@@ -320,23 +320,16 @@ impl Writer {
         record.operand = match &leaf.operand {
             Operand::None | Operand::Structure(_) => Run::default(),
             Operand::Literals(texts) => {
-                let first = index(self.matcher_literals.len());
                 let lanes = leaf.lanes();
                 // A wildcard pattern is no text that a scan could find, so it has a set of lanes of its
                 // own: none.
                 let lanes = if leaf.op == Op::Wildcard { 0 } else { lanes };
-                for text in texts {
-                    let text = if leaf.cased {
-                        text.clone()
-                    } else {
-                        text.to_ascii_lowercase()
-                    };
-                    let literal = self.literal(&text, lanes);
-                    self.matcher_literals.push(Index(literal));
-                }
-                Run {
-                    first,
-                    count: index(texts.len()),
+                match leaf.cased {
+                    true => self.literals_of(texts, lanes),
+                    false => {
+                        let lower = texts.iter().map(|text| text.to_ascii_lowercase());
+                        self.literals_of(&lower.collect::<Vec<_>>(), lanes)
+                    }
                 }
             }
             Operand::Cidrs(networks) => {
@@ -355,6 +348,8 @@ impl Writer {
                 }
             }
             Operand::Regex(regex) => {
+                let required = regex.required.as_deref().unwrap_or_default();
+                record.number = MatcherRecord::number_of(self.literals_of(required, leaf.lanes()));
                 // A rule asks the same of several fields; the table is the bulk of it.
                 let Writer {
                     dfas, dfa_index, ..
@@ -371,6 +366,19 @@ impl Writer {
         };
         self.matchers.push(record);
         index(self.matchers.len() - 1)
+    }
+
+    /// The list of a matcher's literals.
+    fn literals_of(&mut self, texts: &[Vec<u8>], lanes: u8) -> Run {
+        let first = index(self.matcher_literals.len());
+        for text in texts {
+            let literal = self.literal(text, lanes);
+            self.matcher_literals.push(Index(literal));
+        }
+        Run {
+            first,
+            count: index(texts.len()),
+        }
     }
 
     /// The number of a literal that counts in these lanes.
