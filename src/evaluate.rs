@@ -4,6 +4,7 @@
 //! first place that says so. Only candidates come here, so clarity wins over speed; time is still
 //! linear in the event for each matcher.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::address::{self, Network};
@@ -13,7 +14,7 @@ use crate::field::{Field, Lane};
 use crate::limits;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{
-    CidrRecord, Index, LiteralRecord, MatcherRecord, NodeKind, Op, Section,
+    CidrRecord, Index, LiteralRecord, MatcherRecord, NodeKind, Op, Run, Section,
 };
 use crate::scan::Hits;
 use crate::structure::{Structure, sql};
@@ -54,6 +55,75 @@ pub struct Evaluation<'a> {
     pub texts: &'a [Text<'a>],
     /// What scanning found.
     pub hits: &'a Hits,
+    /// What may still be spent on the event.
+    pub work: &'a Work,
+}
+
+/// How much the questions about one event may cost, in steps of about one byte of one expression.
+///
+/// Long texts and short ones have a budget each, so that junk in one parameter takes nothing from the others. A question
+/// that cannot be paid for any more has no answer: neither it nor its negation holds, and the inspection says `truncated`.
+#[derive(Debug)]
+pub struct Work {
+    short: Cell<u32>,
+    long: Cell<u32>,
+    /// Whether something was not looked at.
+    cut: Cell<bool>,
+    /// Whether a question below the negation at hand was not answered.
+    unpaid: Cell<bool>,
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work {
+            short: Cell::new(limits::SHORT_WORK),
+            long: Cell::new(limits::LONG_WORK),
+            cut: Cell::new(false),
+            unpaid: Cell::new(false),
+        }
+    }
+}
+
+impl Work {
+    /// For looking at what no gateway would look at.
+    pub fn unlimited() -> Work {
+        Work {
+            short: Cell::new(u32::MAX),
+            long: Cell::new(u32::MAX),
+            ..Work::default()
+        }
+    }
+
+    /// Whether something was not looked at.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// Steps taken so far, in short texts and in long ones.
+    pub fn spent(&self) -> (u32, u32) {
+        (
+            limits::SHORT_WORK.saturating_sub(self.short.get()),
+            limits::LONG_WORK.saturating_sub(self.long.get()),
+        )
+    }
+
+    /// Takes the steps of one question about `bytes` bytes. Returns whether there were enough.
+    fn pay(&self, bytes: usize, steps_a_byte: u32) -> bool {
+        let budget = match bytes <= limits::SHORT_TEXT {
+            true => &self.short,
+            false => &self.long,
+        };
+        let steps = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(steps_a_byte);
+        let left = budget.get().checked_sub(steps);
+        budget.set(left.unwrap_or(0));
+        if left.is_none() {
+            self.cut.set(true);
+            self.unpaid.set(true);
+        }
+        left.is_some()
+    }
 }
 
 /// What a rule came to.
@@ -79,9 +149,11 @@ impl Evaluation<'_> {
         match NodeKind::from_number(node.kind) {
             Some(NodeKind::Leaf) => self.leaf(children.first, observer),
             Some(NodeKind::Not) => {
+                self.work.unpaid.set(false);
                 let child = self.node(children.first, depth, observer);
                 Outcome {
-                    matches: !child.matches,
+                    // What was not looked at may be what an exception is about.
+                    matches: !child.matches && !self.work.unpaid.get(),
                     spot: None,
                 }
             }
@@ -144,7 +216,9 @@ impl Evaluation<'_> {
                 };
             }
             Some(NodeKind::Not) => {
-                return Some(!self.so_far_within(children.first, unknown, depth)?);
+                self.work.unpaid.set(false);
+                let child = self.so_far_within(children.first, unknown, depth)?;
+                return Some(!child && !self.work.unpaid.get());
             }
             Some(NodeKind::And) => children.count,
             Some(NodeKind::Or) => 1,
@@ -262,11 +336,14 @@ impl Evaluation<'_> {
                 return None;
             }
             let detector = detector(matcher)?;
+            if !self.work.pay(bytes.len(), DETECTOR_STEPS) {
+                return None;
+            }
             if detector == Structure::Sqli && sql::is_handed_over(text.name, bytes) {
                 return None;
             }
             let finding = detector
-                .find(bytes)
+                .find(bytes, &self.work.cut)
                 .filter(|found| found.confidence >= matcher.detail)?;
             return Some((finding.start, finding.end, Some(finding.confidence)));
         }
@@ -281,13 +358,30 @@ impl Evaluation<'_> {
                 } else {
                     Case::Folded
                 };
-                self.literals_of(matcher)
+                self.literals_of(matcher.operand)
+                    .take_while(|_| {
+                        op != Op::Contains && op != Op::Wildcard || self.work.pay(bytes.len(), 1)
+                    })
                     .find_map(|literal| compare(op, case, bytes, self.rules.bytes(literal.span())))
                     .map(|(start, end)| (start, end, None))
             }
             Op::Regex => {
                 let first = matcher.operand.first as usize;
                 let end = first.checked_add(matcher.operand.count as usize)?;
+                // Reading a text for what must be in it costs a fraction of running the expression.
+                let required = matcher.required();
+                if required.count > 0
+                    && !self.literals_of(required).any(|literal| {
+                        Case::Folded
+                            .find(bytes, self.rules.bytes(literal.span()))
+                            .is_some()
+                    })
+                {
+                    return None;
+                }
+                if !self.work.pay(bytes.len(), 1) {
+                    return None;
+                }
                 let dfa = Dfa::read(self.rules.section(Section::Dfas).get(first..end)?)?;
                 let end = dfa.match_end(bytes)?;
                 // A forward automaton knows where a match ends, not where it began.
@@ -334,20 +428,20 @@ impl Evaluation<'_> {
         }
     }
 
-    /// The matcher's literals that can be in the event: a scanned one that the scan did not find is
+    /// Those of a matcher's literals that can be in the event: a scanned one that the scan did not find is
     /// not there.
-    fn literals_of<'t>(
-        &'t self,
-        matcher: &MatcherRecord,
-    ) -> impl Iterator<Item = LiteralRecord> + 't {
+    fn literals_of<'t>(&'t self, literals: Run) -> impl Iterator<Item = LiteralRecord> + 't {
         self.rules
-            .run::<Index>(Section::MatcherLiterals, matcher.operand)
+            .run::<Index>(Section::MatcherLiterals, literals)
             .filter_map(|Index(index)| {
                 let literal = self.rules.literal(index)?;
                 (!literal.is_scanned() || self.hits.has_literal(index)).then_some(literal)
             })
     }
 }
+
+/// Steps that a detector takes for a byte.
+const DETECTOR_STEPS: u32 = 4;
 
 /// The detector that a matcher with [`Op::Structure`] asks.
 fn detector(matcher: &MatcherRecord) -> Option<Structure> {

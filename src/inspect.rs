@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use crate::body;
 use crate::correlate::Correlated;
 use crate::decoded::{Decoded, bounded_split, is_plain_name, split_pair, split_url};
-use crate::evaluate::{Evaluation, Observe, Outcome, Spot};
+use crate::evaluate::{Evaluation, Observe, Outcome, Spot, Work};
 use crate::event::{Source, Text, View};
 use crate::field::{Field, Lane};
 use crate::headers::Headers;
@@ -112,6 +112,8 @@ pub struct Inspector {
     reads_response: bool,
     /// Rules that the last request leaves open until its response is there.
     awaiting: Vec<u32>,
+    /// What may still be spent on the last event.
+    work: Work,
 }
 
 /// Which rules are asked.
@@ -152,6 +154,7 @@ impl Inspector {
             commands: Vec::new(),
             reads_response: rules.needs_response().is_some(),
             awaiting: Vec::new(),
+            work: Work::default(),
             rules,
         }
     }
@@ -168,6 +171,11 @@ impl Inspector {
         &self.awaiting
     }
 
+    /// Steps that the last event took, of [`limits::SHORT_WORK`] and of [`limits::LONG_WORK`].
+    pub fn spent(&self) -> (u32, u32) {
+        self.work.spent()
+    }
+
     /// Whether a response of this status concerns a rule whatever the request was.
     pub fn concerns_any_request(&self, status: u16) -> bool {
         let status = status.to_string();
@@ -175,6 +183,7 @@ impl Inspector {
             rules: &self.rules,
             texts: &[Text::raw(Field::Status, status.as_bytes())],
             hits: &self.hits,
+            work: &Work::default(),
         };
         let known = |field| field == Field::Status;
         self.rules
@@ -233,7 +242,7 @@ impl Inspector {
         }
         Inspection {
             detections: &self.detections,
-            truncated,
+            truncated: truncated || self.work.is_cut(),
         }
     }
 
@@ -321,12 +330,14 @@ impl Inspector {
     ) -> Inspection<'_> {
         let truncated = self.scan_request(headers, None);
         self.hits.fill();
+        // Every rule is asked, which nobody would have paid for.
+        self.work = Work::unlimited();
         let everything = (RuleRecord::READS_ALL, Phase::Both);
         self.evaluate_request(headers, facts, everything, &[], watch);
         self.evaluate_commands();
         Inspection {
             detections: &self.detections,
-            truncated,
+            truncated: truncated || self.work.is_cut(),
         }
     }
 
@@ -357,6 +368,7 @@ impl Inspector {
         self.commands.clear();
         self.detections.clear();
         self.decoded.clear();
+        self.work = Work::default();
         self.scan_fields(fields);
     }
 
@@ -374,7 +386,7 @@ impl Inspector {
         self.evaluate(source, Phase::Both, &texts, watch);
         Inspection {
             detections: &self.detections,
-            truncated: false,
+            truncated: self.work.is_cut(),
         }
     }
 
@@ -394,7 +406,7 @@ impl Inspector {
         self.evaluate_commands();
         Inspection {
             detections: &self.detections,
-            truncated,
+            truncated: truncated || self.work.is_cut(),
         }
     }
 
@@ -415,6 +427,7 @@ impl Inspector {
             remembered,
             commands,
             awaiting,
+            work,
             ..
         } = self;
         hits.clear();
@@ -422,6 +435,7 @@ impl Inspector {
         detections.clear();
         commands.clear();
         awaiting.clear();
+        *work = Work::default();
         let mut truncated = false;
         for (index, (name, value)) in headers.iter().enumerate() {
             if index == limits::HEADERS {
@@ -614,13 +628,22 @@ impl Inspector {
             rules,
             hits,
             remembered,
+            work,
             ..
         } = self;
-        let evaluation = Evaluation { rules, texts, hits };
+        let evaluation = Evaluation {
+            rules,
+            texts,
+            hits,
+            work,
+        };
         for first in first {
             let First::Scanned(lane, value) = first else {
                 continue;
             };
+            if value.len() > limits::REMEMBERED_BYTES {
+                continue;
+            }
             let mut readers = hits
                 .candidates()
                 .iter()
@@ -645,10 +668,16 @@ impl Inspector {
             detections,
             commands,
             awaiting,
+            work,
             ..
         } = self;
         watch.hits(rules, hits);
-        let evaluation = Evaluation { rules, texts, hits };
+        let evaluation = Evaluation {
+            rules,
+            texts,
+            hits,
+            work,
+        };
         for &index in hits.candidates() {
             let Some(rule) = rules.rule(index).filter(|rule| rule.source == source as u8) else {
                 continue;
@@ -739,12 +768,9 @@ fn keep_commands(spot: Spot, texts: &[Text<'_>], commands: &mut Vec<Injected>) {
         if commands.len() == limits::INJECTED_COMMANDS {
             return;
         }
-        let finding =
-            shell::command(text.bytes).filter(|finding| finding.confidence >= structure::MEDIUM);
-        let line = shell::injected_command(text.bytes)
-            .and_then(|(start, end)| text.bytes.get(start..end))
-            .filter(|line| !line.is_empty());
-        if let (Some(finding), Some(line)) = (finding, line)
+        if let Some((finding, (start, end))) = shell::injected_command(text.bytes)
+            && finding.confidence >= structure::MEDIUM
+            && let Some(line) = text.bytes.get(start..end).filter(|line| !line.is_empty())
             && commands.iter().all(|command| command.line != line)
         {
             commands.push(Injected {

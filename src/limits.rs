@@ -25,6 +25,17 @@ pub const EVIDENCE_BYTES: usize = 160;
 /// Bytes of the request target that an alert carries.
 pub const ALERT_TARGET_BYTES: usize = 512;
 
+/// Steps that the questions about one event may take in texts of up to [`SHORT_TEXT`] bytes: a byte that an expression or a
+/// search for a text reads is one, a byte that a detector reads four. What comes in ordinary requests takes hundreds, the
+/// dearest attack of a few kilobytes 150,000.
+pub const SHORT_WORK: u32 = 1 << 20;
+
+/// The same in longer texts. An ordinary query of 16 KiB takes 1.2 million.
+pub const LONG_WORK: u32 = 3 << 19;
+
+/// Bytes of a text that counts as short.
+pub const SHORT_TEXT: usize = 4 * 1024;
+
 /// Nesting of a rule's condition. A deeper one is refused by the compiler and by the reader.
 pub const CONDITION_DEPTH: usize = 64;
 

@@ -24,6 +24,8 @@ pub mod url;
 
 pub use gate::Gate;
 
+use std::cell::Cell;
+
 use crate::ruleset::layout::numbered;
 
 numbered! {
@@ -47,12 +49,12 @@ numbered! {
 }
 
 impl Structure {
-    /// Runs the detector.
-    pub fn find(self, value: &[u8]) -> Option<Finding> {
+    /// Runs the detector. Says in `gave_up` whether there was more in the value than it looks at.
+    pub fn find(self, value: &[u8], gave_up: &Cell<bool>) -> Option<Finding> {
         match self {
             Structure::Sqli => sql::sqli(value),
             Structure::Xss => html::xss(value),
-            Structure::Command => shell::command(value),
+            Structure::Command => shell::command_within(value, gave_up),
             Structure::Traversal => path::traversal(value),
             Structure::Ssrf => url::ssrf(value),
             Structure::Code => code::code(value),

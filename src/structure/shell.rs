@@ -33,6 +33,8 @@ mod tests;
 mod tricks;
 mod word;
 
+use std::cell::Cell;
+
 use super::{Finding, Gate, HIGH, LOW, MEDIUM};
 use crate::normalise::{
     AMPERSAND, ANGLE, BACKSLASH, BRACKET, CONTROL, DOLLAR, PAREN, PERCENT, PIPE, PLUS, QUOTE,
@@ -79,22 +81,31 @@ enum Place {
     Inside,
 }
 
+/// Programs, each where a shell would start one, that are weighed in one value before the detector gives up. What nobody
+/// takes for an attack has a few; each costs as much as reading a few hundred bytes.
+pub const PROGRAMS: u32 = 256;
+
 /// Says whether `value` holds a command where a shell would run it. Linear, no allocation, total.
 pub fn command(value: &[u8]) -> Option<Finding> {
-    scan(value).map(|(finding, _)| finding)
+    command_within(value, &Cell::new(false))
 }
 
-/// The command line that `value` tries to run: the bytes from its command word to the end of the
+/// The same, and says in `gave_up` whether there was more than is looked at, see [`PROGRAMS`].
+pub fn command_within(value: &[u8], gave_up: &Cell<bool>) -> Option<Finding> {
+    scan(value, gave_up).map(|(finding, _)| finding)
+}
+
+/// The same, and the command line that `value` tries to run: the bytes from its command word to the end of the
 /// injected text, without closing marks. Same cost as [`command`].
-pub fn injected_command(value: &[u8]) -> Option<(usize, usize)> {
+pub fn injected_command(value: &[u8]) -> Option<(Finding, (usize, usize))> {
     // Only for the hit that counts: finding an end costs a look at the rest of the value.
-    scan(value).map(|(_, span)| {
+    scan(value, &Cell::new(false)).map(|(finding, span)| {
         let end = if span.inside {
             close(value, span.from, span.limit)
         } else {
             trim_end(value, span.limit)
         };
-        (span.from, end.max(span.from))
+        (finding, (span.from, end.max(span.from)))
     })
 }
 
@@ -108,7 +119,7 @@ struct Span {
     limit: usize,
 }
 
-fn scan(value: &[u8]) -> Option<Hit> {
+fn scan(value: &[u8], gave_up: &Cell<bool>) -> Option<Hit> {
     if classes(value) & GATE.classes == 0 && !value.contains(&b'/') {
         return None;
     }
@@ -208,6 +219,10 @@ fn scan(value: &[u8]) -> Option<Hit> {
         if keep(hit) {
             return best;
         }
+        if head.programs.get() > PROGRAMS {
+            gave_up.set(true);
+            return best;
+        }
         head.see(byte);
         index += 1;
     }
@@ -288,6 +303,8 @@ struct Head {
     path: bool,
     /// Parentheses that are open: a group of a regular expression.
     open: usize,
+    /// Programs that were weighed.
+    programs: Cell<u32>,
 }
 
 impl Head {
@@ -379,6 +396,7 @@ fn at(
 ) -> Option<Hit> {
     let start = skip_group(value, from, place);
     let mut command = read(value, start, limit)?;
+    head.programs.set(head.programs.get() + 1);
     let mut shape = shape(value, command.end, limit);
     if shape == Shape::Prose && command.runs {
         // `;time id`: the word that counts is the next one.

@@ -128,7 +128,7 @@ impl Place {
 
 /// What the rooms of the engine find hard: encodings, nesting that never closes, brackets, quotes, words that begin
 /// something, and what rules look for.
-const UNITS: [&str; 78] = [
+const UNITS: [&str; 81] = [
     "a",
     "%",
     "%2",
@@ -207,6 +207,10 @@ const UNITS: [&str; 78] = [
     "eyJhIjoi",
     ";x.exe ",
     ";x.exe+",
+    // Found by the search.
+    "$(e(\\u0041<%http:,!http:a@f[heval(x'%c%a..\\e?a{/**/&a{=b||",
+    "(;x.e!1|e({*on=/u.:xe'+$(h(;x.e\\x41*O=i\"((&&||=/*{$a",
+    "%c0?*a;e&t&a=b|cat \"ho.o &&leval(.R\\ht[p:/a1&=$a\\u0041|{%$(",
 ];
 
 /// The dearest text found for a place.

@@ -1,7 +1,5 @@
 //! One word, read as a shell reads it, and what program it names.
 
-use crate::structure::table::Initials;
-
 /// How much a program's name says by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -219,15 +217,35 @@ const PROGRAMS: &[(Kind, &[&str])] = &[
     ),
 ];
 
-const PROGRAM_INITIALS: Initials = {
-    let mut initials = Initials::of(&[]);
+/// A bit for each name in [`PROGRAMS`] by its hash: most other words have none.
+const PROGRAM_BITS: [u64; PROGRAM_BITS_WORDS] = {
+    let mut bits = [0; PROGRAM_BITS_WORDS];
+    let mut list = 0;
+    while list < PROGRAMS.len() {
+        let names = PROGRAMS[list].1;
+        let mut index = 0;
+        while index < names.len() {
+            let bit = bit_of(names[index].as_bytes());
+            bits[bit / 64] |= 1 << (bit % 64);
+            index += 1;
+        }
+        list += 1;
+    }
+    bits
+};
+const PROGRAM_BITS_WORDS: usize = 64;
+
+/// Which bit a name has, in lower case.
+const fn bit_of(name: &[u8]) -> usize {
+    let mut hash = name.len() as u32;
     let mut index = 0;
-    while index < PROGRAMS.len() {
-        initials = initials.and(PROGRAMS[index].1);
+    while index < name.len() {
+        hash = (hash ^ name[index] as u32).wrapping_mul(0x0100_0193);
         index += 1;
     }
-    initials
-};
+    // The upper bits depend on all bytes.
+    (hash >> 20) as usize % (PROGRAM_BITS_WORDS * 64)
+}
 
 /// What a wildcard word is tried against.
 const EXPANSIONS: &[&str] = &[
@@ -484,7 +502,11 @@ pub(super) fn lookup(name: &[u8]) -> Option<Kind> {
     let target = lower.get_mut(..name.len())?;
     target.copy_from_slice(name);
     target.make_ascii_lowercase();
-    if target.len() > 1 && !PROGRAM_INITIALS.may_begin(target) {
+    let bit = bit_of(target);
+    if PROGRAM_BITS
+        .get(bit / 64)
+        .is_none_or(|bits| bits >> (bit % 64) & 1 == 0)
+    {
         return None;
     }
     let &(kind, _) = PROGRAMS.iter().find(|(_, list)| {
