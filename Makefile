@@ -13,7 +13,7 @@ PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
 # What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
 TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_WASM_RESPONSE=$(WASM_RESPONSE) PORTCULLIS_CORE=$(CORE) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
 
-.PHONY: help core image run demo test e2e lint wasm wasm-response eval setup setup-rust setup-envoy setup-tools setup-bench setup-peers bench bench-quick bench-accept bench-envoy bench-limits floor peers
+.PHONY: help core image run demo test e2e lint wasm wasm-response eval fleet setup setup-rust setup-envoy setup-tools setup-fleet setup-bench setup-peers bench bench-quick bench-accept bench-envoy bench-limits floor peers
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,7 +25,7 @@ run: wasm setup-envoy ## Envoy with the filter on 127.0.0.1:10000 (PORT=), demo 
 demo: wasm setup-envoy ## the same, but ends by itself and fails if an expected alert is missing
 	@$(PORTCULLIS) demo --once --envoy $(ENVOY) --wasm $(WASM) --port $(PORT)
 
-test: wasm wasm-response core setup-envoy setup-tools ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
+test: wasm wasm-response core setup-envoy setup-tools setup-fleet ## everything: unit tests, rule cases, the filter in a real Envoy, real tools, the demo
 	cargo fmt --all --check
 	$(TEST_ENV) cargo test --workspace
 	@# The command that the tests were built with.
@@ -75,6 +75,9 @@ playground: setup-rust ## the engine in a page of its own, to open from disk: ta
 setup-browser:
 	@envoy/setup browser
 
+fleet: setup-rust setup-fleet ## correlations over the alerts of several gateways, one file each (ALERTS='a.json b.json')
+	@$(if $(ALERTS),.tools/fleet/bin/python fleet/correlate.py $(ALERTS),cargo test --quiet -p portcullis-harness --test fleet)
+
 eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR, EVAL=--misses), and over its processes
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(EVAL) $(CORPORA)
 	@# The filter sees no processes, the engine alone does.
@@ -104,7 +107,7 @@ floor: setup-rust
 	@RUSTFLAGS='-C target-feature=+simd128' cargo build --quiet -p portcullis-floor --profile wasm --target wasm32-unknown-unknown
 	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_floor.wasm $(FLOOR)
 
-setup: setup-rust setup-envoy setup-tools ## install everything that is missing
+setup: setup-rust setup-envoy setup-tools setup-fleet ## install everything that is missing
 
-setup-rust setup-envoy setup-tools setup-bench setup-peers:
+setup-rust setup-envoy setup-tools setup-fleet setup-bench setup-peers:
 	@envoy/setup $(@:setup-%=%)
