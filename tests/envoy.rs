@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+use base64::Engine as _;
 use portcullis_harness::demo::client;
 use portcullis_tests::http2::{self, Answer};
 use portcullis_tests::{BROWSER, Gateway, SQL_INJECTION, get};
@@ -489,6 +490,52 @@ fn configurations_in_every_form_are_accepted() {
         gateway.assert_alive();
     }
     assert_eq!(cases.len(), 4);
+}
+
+/// What a file with these bytes is as a plugin configuration.
+fn bytes_value(bytes: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    format!(
+        r#"configuration: {{"@type": type.googleapis.com/google.protobuf.BytesValue, value: "{text}"}}"#
+    )
+}
+
+#[test]
+fn compiled_rules_stand_before_a_configuration_as_they_are() {
+    let rule = "title: Our tool\nid: 6b1c1d9e-0d8e-4c4e-9c0c-2f6f2c1f0a01\nstatus: stable\nlogsource: {category: webserver}\n\
+                detection:\n  selection:\n    cs-uri-stem: /our-tool\n  condition: selection\nlevel: high\n\
+                tags: [attack.t1190]\nportcullis: {alert: Gateway_SqlInjection, confidence: 90}\n";
+    let mut documents = portcullis_compiler::parse("rule.yml", rule, &Default::default()).documents;
+    // With the rule for the request by which the tests know that a gateway answers.
+    let test = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/test");
+    documents.extend(portcullis_compiler::load_dir(&test).unwrap());
+    let rules = portcullis_compiler::backend::compile(&documents)
+        .unwrap()
+        .bytes;
+    let policy = br#"{"mode": "block", "block": {"min_confidence": 0}}"#;
+    for (configuration, status) in [(rules.clone(), 404), ([&rules[..], policy].concat(), 403)] {
+        let configuration = bytes_value(&configuration);
+        let gateway = Gateway::start(|config| config.edit(CONFIGURATION, &configuration)).unwrap();
+        // The upstream knows no such page.
+        assert_eq!(gateway.get("/our-tool", "").status, status);
+        // These rules stand in place of those that ship.
+        assert_eq!(gateway.get(SQL_INJECTION, "").status, 200);
+        gateway.assert_alive();
+    }
+    let cut = rules.split_last().unwrap().1;
+    let mut flipped = rules.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for (wrong, reason) in [
+        (cut, "it was cut or joined"),
+        (&flipped[..], "its checksum does not match"),
+    ] {
+        let configuration = bytes_value(wrong);
+        let error = match Gateway::start(|config| config.edit(CONFIGURATION, &configuration)) {
+            Ok(_) => panic!("accepted: {reason}"),
+            Err(error) => format!("{error:#}"),
+        };
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]

@@ -167,12 +167,26 @@ const MINUTE_NS: i64 = 60_000_000_000;
 
 impl Policy {
     /// Reads a plugin configuration, opens its rules or else those that ship, and checks the one against the other.
+    ///
+    /// The rules may be in the text as `ruleset`, or stand before it as they are: then nothing has to be decoded while a worker
+    /// waits.
     pub fn load(
         configuration: &[u8],
         shipped: impl FnOnce() -> Result<RuleSet, OpenError>,
     ) -> Result<(Policy, RuleSet), PolicyError> {
+        let (before, configuration) = match RuleSet::split_off(configuration) {
+            Some((rules, text)) => (Some(rules.to_vec()), text),
+            None => (None, configuration),
+        };
         let mut policy = Policy::read(configuration)?;
-        let rules = match policy.ruleset.take() {
+        let within = policy.ruleset.take();
+        if before.is_some() && within.is_some() {
+            return Err(PolicyError::new(
+                "ruleset: one stands before the configuration and one in it; leave one out"
+                    .to_owned(),
+            ));
+        }
+        let rules = match before.or(within) {
             Some(bytes) => RuleSet::open(bytes)
                 .map_err(|error| PolicyError::new(format!("ruleset: {error}")))?,
             None => shipped().map_err(|error| PolicyError::new(error.to_string()))?,

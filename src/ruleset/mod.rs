@@ -88,6 +88,15 @@ impl fmt::Debug for RuleSet {
 }
 
 impl RuleSet {
+    /// Parts a ruleset from what follows it, by the length that it says it has; none if there is no ruleset at the front. A
+    /// ruleset that was cut short is all there is.
+    pub fn split_off(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let mut header = Reader(bytes.strip_prefix(&MAGIC)?);
+        let (_version, length) = (u32::read(&mut header), u32::read(&mut header));
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        Some(bytes.split_at(length.unwrap_or(usize::MAX).min(bytes.len())))
+    }
+
     /// Opens compiled rules. Takes time linear in their bytes (the checksum) and little of it.
     pub fn open(bytes: impl Into<Cow<'static, [u8]>>) -> Result<RuleSet, OpenError> {
         let bytes = bytes.into();

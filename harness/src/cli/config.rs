@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
 use portcullis::policy::{Policy, PolicyError, live};
 use portcullis::ruleset::RuleSet;
 use portcullis_compiler::ast::Number;
@@ -211,6 +212,24 @@ impl Checker<'_> {
             }
             (Some(_), Some("Struct"), Some(value)) => {
                 self.plugin(value.span, json(value).to_string().as_bytes());
+            }
+            (Some(_), Some("BytesValue"), Some(value)) => {
+                let text: String = value
+                    .text()
+                    .unwrap_or_default()
+                    .split_whitespace()
+                    .collect();
+                match base64::engine::general_purpose::STANDARD.decode(&text) {
+                    Ok(bytes) => self.plugin(value.span, &bytes),
+                    Err(error) => {
+                        self.places += 1;
+                        let message =
+                            format!("the bytes of the configuration are no Base64: {error}");
+                        let help = "write what `base64 -w0 FILE` prints";
+                        self.report
+                            .error("configuration", value.span, message, help);
+                    }
+                }
             }
             (Some(any), ..) => {
                 self.places += 1;

@@ -154,6 +154,9 @@ impl EngineArgs {
 /// This configuration, but with every alert written. One that is no JSON is left as it is.
 fn unfolded(config: Vec<u8>) -> Vec<u8> {
     const UNFOLDED: &str = r#""incidents":{"fold":false}"#;
+    if let Some((rules, text)) = RuleSet::split_off(&config) {
+        return [rules, &unfolded(text.to_vec())].concat();
+    }
     if config.trim_ascii().is_empty() {
         return format!("{{{UNFOLDED}}}").into_bytes();
     }
@@ -173,8 +176,12 @@ fn unfolded(config: Vec<u8>) -> Vec<u8> {
 /// A configuration and the rules that run: its own, or those that are named.
 pub(crate) fn load(configuration: &[u8], paths: &[PathBuf]) -> Result<(Policy, RuleSet)> {
     let refused = |error| anyhow!("{error}");
-    let policy = Policy::read(configuration).map_err(refused)?;
-    if policy.ruleset.is_some() {
+    let has_rules = RuleSet::split_off(configuration).is_some()
+        || Policy::read(configuration)
+            .map_err(refused)?
+            .ruleset
+            .is_some();
+    if has_rules {
         if !paths.is_empty() {
             bail!("the configuration has a `ruleset`, and rules are named as well: keep one");
         }
