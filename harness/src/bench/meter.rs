@@ -27,6 +27,9 @@ pub struct Baseline {
     /// Write what a request takes to the file of `--baseline`
     #[arg(long, requires = "baseline")]
     accept: bool,
+    /// A plugin configuration to measure with [default: none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// A filter whose instructions are counted.
@@ -137,7 +140,8 @@ pub fn mix_bytes(mix: Mix) -> f64 {
 
 /// Counts both mixes and holds them against the baseline. Returns whether nothing rose.
 pub fn quick(module: &Module, args: &Baseline) -> Result<bool> {
-    let mut meter = Meter::start(module, Vec::new())?;
+    let config = args.config.as_deref().map(std::fs::read).transpose()?;
+    let mut meter = Meter::start(module, config.unwrap_or_default())?;
     println!(
         "a worker: {:.1} million instructions to start, {} KiB of memory",
         meter.start_instructions() as f64 / 1e6,
