@@ -85,6 +85,14 @@ impl Default for Work {
 }
 
 impl Work {
+    /// For a body, which has long texts by its nature.
+    pub fn for_body() -> Work {
+        Work {
+            long: Cell::new(limits::BODY_WORK),
+            ..Work::default()
+        }
+    }
+
     /// For looking at what no gateway would look at.
     pub fn unlimited() -> Work {
         Work {

@@ -171,7 +171,7 @@ impl Inspector {
         &self.awaiting
     }
 
-    /// Steps that the last event took, of [`limits::SHORT_WORK`] and of [`limits::LONG_WORK`].
+    /// Steps that the last head took, of [`limits::SHORT_WORK`] and of [`limits::LONG_WORK`].
     pub fn spent(&self) -> (u32, u32) {
         self.work.spent()
     }
@@ -205,12 +205,12 @@ impl Inspector {
     /// Inspects the head of a request.
     #[inline]
     pub fn request(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
-        self.inspect(headers, facts, Phase::Request)
+        self.inspect(headers, facts, Phase::Request, Work::default())
     }
 
     /// Inspects the head of a request again, whose status the facts know now, for the rules that ask for it.
     pub fn response(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
-        self.inspect(headers, facts, Phase::Response)
+        self.inspect(headers, facts, Phase::Response, Work::default())
     }
 
     #[inline]
@@ -219,7 +219,9 @@ impl Inspector {
         headers: Headers<'_>,
         facts: &impl Facts,
         phase: Phase,
+        work: Work,
     ) -> Inspection<'_> {
+        self.work = work;
         let mut first = [const { First::None }; 2];
         let truncated = self.scan_request(headers, Some(&mut first));
         if phase == Phase::Response {
@@ -276,11 +278,13 @@ impl Inspector {
     ) -> Inspection<'_> {
         let pairs = body.as_query();
         let as_query = Headers::Pairs(&pairs);
-        let mut truncated = self.inspect(as_query, facts, phase).truncated;
+        let mut truncated = self
+            .inspect(as_query, facts, phase, Work::for_body())
+            .truncated;
         if !self.detections.is_empty() || !self.awaiting.is_empty() {
             let found = std::mem::take(&mut self.detections);
             let mut awaiting = std::mem::take(&mut self.awaiting);
-            self.inspect(head, facts, phase);
+            self.inspect(head, facts, phase, Work::default());
             let known = std::mem::take(&mut self.detections);
             let is_new =
                 |detection: &Detection| known.iter().all(|known| known.rule != detection.rule);
@@ -294,7 +298,9 @@ impl Inspector {
             let awaiting = std::mem::take(&mut self.awaiting);
             let pairs = body.beside_head();
             let beside_head = Headers::Pairs(&pairs);
-            truncated |= self.inspect(beside_head, facts, phase).truncated;
+            truncated |= self
+                .inspect(beside_head, facts, phase, Work::for_body())
+                .truncated;
             let rules = &self.rules;
             self.detections
                 .retain(|detection| reads_body(rules, detection.rule));
@@ -397,6 +403,7 @@ impl Inspector {
         facts: &impl Facts,
         watch: &mut impl Watch,
     ) -> Inspection<'_> {
+        self.work = Work::default();
         let truncated = self.scan_request(headers, None);
         if facts.status().is_some() {
             self.hits.add_answers(&self.rules);
@@ -427,7 +434,6 @@ impl Inspector {
             remembered,
             commands,
             awaiting,
-            work,
             ..
         } = self;
         hits.clear();
@@ -435,7 +441,6 @@ impl Inspector {
         detections.clear();
         commands.clear();
         awaiting.clear();
-        *work = Work::default();
         let mut truncated = false;
         for (index, (name, value)) in headers.iter().enumerate() {
             if index == limits::HEADERS {
