@@ -228,6 +228,7 @@ mod tests {
     fn what_rose_too_much_is_refused_until_it_is_accepted() {
         let file = std::env::temp_dir().join(format!("portcullis-baseline-{}", std::process::id()));
         let baseline = |accept| Baseline {
+            config: None,
             baseline: Some(file.clone()),
             accept,
         };
