@@ -227,3 +227,34 @@ fn what_envoy_answers_itself_is_an_answer_too() {
     gateway.alerts_by("/anywhere");
     gateway.assert_never_reloaded();
 }
+
+#[test]
+fn a_scanner_without_a_name_shows_by_what_it_does_not_find() {
+    let gateway = Gateway::with_filter(&wasm_response(), |config| {
+        config.plugin(r#"{"mode": "detect"}"#)
+    });
+    let gateway = gateway.unwrap();
+    let counts = |pages: &mut dyn Iterator<Item = String>| {
+        for page in pages {
+            assert_eq!(gateway.get(&page, "").status, 404, "{page}");
+        }
+        // The end of a stream is after its answer has come.
+        let mut found = Vec::new();
+        for _ in 0..5 {
+            found.extend(gateway.alerts());
+        }
+        titles(&found)
+    };
+    // What browsers miss, and one page over and over.
+    let missed = counts(&mut (0..60).map(|number| match number % 2 {
+        0 => format!("/static/chunk-{number}.js"),
+        _ => "/moved".to_owned(),
+    }));
+    assert_eq!(missed, Vec::<String>::new());
+    let scanned = counts(&mut (0..45).map(|number| format!("/folder-{number}/")));
+    assert_eq!(
+        scanned,
+        ["Many pages that are not there, asked for by one source"]
+    );
+    gateway.assert_never_reloaded();
+}
