@@ -11,6 +11,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portcullis_harness::capture::{Reader, Record};
+use portcullis_harness::cli::{EngineArgs, EngineKind};
 use portcullis_harness::demo::client;
 use portcullis_harness::report::Alert;
 use portcullis_tests::{Gateway, SQL_INJECTION, get, wasm};
@@ -284,4 +286,88 @@ fn counts_survive_a_new_configuration() {
     let count = &alert.0["ExtendedProperties"]["Correlation"]["Count"];
     assert_eq!(count, 30, "{alert:?}");
     gateway.assert_alive();
+}
+
+/// Time is the event's, so what a log tells afterwards is what came live.
+#[test]
+fn a_replay_of_the_access_log_raises_the_alerts_that_came_live_in_the_same_order() {
+    let gateway = Gateway::with(UNFOLDED);
+    let pages = [
+        "/.env",
+        "/.git/config",
+        "/backup.sql",
+        "/wp-config.php.bak",
+        "/.aws/credentials",
+        "/phpmyadmin/index.php",
+        "/actuator/env",
+        "/.svn/entries",
+        "/docker-compose.yml",
+        "/.vscode/sftp.json",
+    ];
+    for (number, page) in pages.into_iter().enumerate() {
+        gateway.get(page, "");
+        gateway.get("/products?page=2", "");
+        if number % 3 == 0 {
+            gateway.get(SQL_INJECTION, "");
+        }
+    }
+    for number in 0..32 {
+        gateway.get(
+            &format!("/products?id={number}'+union+select+password+from+users--+-"),
+            "",
+        );
+    }
+    let told = |alert: &Alert| {
+        (
+            alert.text("RuleTitle").to_owned(),
+            alert.text("Target").to_owned(),
+        )
+    };
+    let live: Vec<_> = gateway.alerts().iter().map(told).collect();
+    gateway.get("/the-end", "");
+    gateway.access_log_entry("/the-end");
+
+    let config = std::env::temp_dir().join(format!("portcullis-order-{}.json", std::process::id()));
+    std::fs::write(&config, UNFOLDED).unwrap();
+    let rules = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../rules");
+    for kind in [EngineKind::Wasm, EngineKind::Native] {
+        let args = EngineArgs {
+            kind,
+            filter: wasm(),
+            config: Some(config.clone()),
+            rules: match kind {
+                EngineKind::Native => vec![rules.clone()],
+                EngineKind::Wasm => Vec::new(),
+            },
+            ..EngineArgs::default()
+        };
+        let mut engine = args.start().unwrap();
+        let mut detector = engine.detectors().pop().unwrap();
+        let mut reader = Reader::open(&gateway.access_log(), None).unwrap();
+        let (mut record, mut replayed) = (Record::default(), Vec::new());
+        while let Some(read) = reader.read(&mut record) {
+            read.unwrap();
+            let mut alerts = Vec::new();
+            let verdict = detector.inspect(&record, &mut alerts);
+            assert_eq!(verdict.failure, None);
+            replayed.extend(alerts.iter().map(told));
+        }
+        // The request by which the test knows that a gateway answers is in the log as well.
+        replayed.retain(|(_, target)| !target.contains("This_Will_Generate_ASC_Alert"));
+        assert_eq!(replayed, live, "{kind:?}");
+    }
+    std::fs::remove_file(config).unwrap();
+    let correlated = [
+        "Many sensitive pages asked for by one source",
+        "Injection after injection by one source",
+    ];
+    let counted = live
+        .iter()
+        .filter(|(title, _)| correlated.contains(&&**title))
+        .count();
+    eprintln!(
+        "{} alerts live and replayed, {counted} of correlations",
+        live.len()
+    );
+    assert!(live.len() > 40 && counted >= 2, "{live:?}");
 }

@@ -59,6 +59,7 @@ fn known(key: &[u8]) -> Option<Role> {
         | b"remote_ip"
         | b"client_address"
         | b"client_ip"
+        | b"source"
         | b"source_address"
         | b"source_ip" => Role::SourceAddress,
         b"x_request_id" | b"request_id" => Role::Id,
@@ -197,7 +198,7 @@ mod tests {
     fn the_spellings_in_use_all_mean_the_same_request() {
         let lines: &[&[u8]] = &[
             br#"{":authority":"h","method":"GET","path":"/a?b","response_code":200,"start_time":"2016-04-15T20:17:00Z","downstream_remote_address":"192.0.2.1:99","user-agent":"ua","x-envoy-origin-path":null}"#,
-            br#"{"authority":"h","method":"GET","path":"/rewritten","x-envoy-original-path":"/a?b","response_code":"200","start_time":"1460751420","user_agent":"ua","x_forwarded_for":"198.51.100.1, 192.0.2.1"}"#,
+            br#"{"authority":"h","method":"GET","path":"/rewritten","x-envoy-original-path":"/a?b","response_code":"200","start_time":"1460751420","user_agent":"ua","source":"192.0.2.1","x_forwarded_for":"198.51.100.1, 192.0.2.1"}"#,
             br#"{"@timestamp":"2016-04-15T20:17:00.000Z","request":{"method":"GET","host":"h","path":"/a?b","headers":{"User-Agent":"ua"}},"status":200,"client_ip":"192.0.2.1"}"#,
             br#"{"time":"2016-04-15T20:17:00Z","req_method":"GET","request_path":"http://h/a?b","http_user_agent":"ua","response_code":200,"remote_addr":"192.0.2.1","referer":"-"}"#,
         ];

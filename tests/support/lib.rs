@@ -188,10 +188,15 @@ impl Gateway {
         types
     }
 
+    /// The file of the access log.
+    pub fn access_log(&self) -> PathBuf {
+        self.envoy.borrow().access_log.clone()
+    }
+
     /// The access log's entry for this path, once Envoy has written it.
     pub fn access_log_entry(&self, path: &str) -> serde_json::Value {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let file = self.envoy.borrow().access_log.clone();
+        let file = self.access_log();
         while Instant::now() < deadline {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             let entries = text
