@@ -654,7 +654,8 @@ impl Inspector {
                 .iter()
                 .filter_map(|rule| rules.rule(*rule))
                 .filter(|rule| rule.reads & u16::from(lane.bit()) != 0);
-            if readers.all(|rule| !evaluation.concerns(rule.root, *lane)) {
+            // What there was no work left to ask is not known to be harmless.
+            if readers.all(|rule| !evaluation.concerns(rule.root, *lane)) && !work.is_cut() {
                 remembered.keep(*lane, value);
             }
         }
