@@ -7,21 +7,10 @@
     reason = "a test that cannot go on fails"
 )]
 
-use std::path::Path;
-
 use portcullis::headers::Headers;
 use portcullis::inspect::{Detection, Inspector};
-use portcullis::ruleset::RuleSet;
-use portcullis_compiler::backend;
 use portcullis_harness::capture::{Reader, Record};
-use portcullis_tests::corpora;
-
-fn inspector() -> Inspector {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");
-    let documents = portcullis_compiler::load_dir(&rules).unwrap_or_else(|error| panic!("{error}"));
-    let compiled = backend::compile(&documents).unwrap_or_else(|errors| panic!("{errors:#?}"));
-    Inspector::new(RuleSet::open(compiled.bytes).expect("the compiler's own bytes open"))
-}
+use portcullis_tests::{corpora, inspector};
 
 /// Detections without and with the prefilter.
 fn both(inspector: &mut Inspector, pairs: &[(&[u8], &[u8])]) -> (Vec<Detection>, Vec<Detection>) {

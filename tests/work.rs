@@ -8,22 +8,11 @@
     reason = "a test that cannot go on fails"
 )]
 
-use std::path::Path;
-
 use portcullis::headers::Headers;
 use portcullis::inspect::Inspector;
 use portcullis::limits;
-use portcullis::ruleset::RuleSet;
-use portcullis_compiler::backend;
 use portcullis_harness::capture::{Reader, Record};
-use portcullis_tests::corpora;
-
-fn inspector() -> Inspector {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");
-    let documents = portcullis_compiler::load_dir(&rules).unwrap_or_else(|error| panic!("{error}"));
-    let compiled = backend::compile(&documents).unwrap_or_else(|errors| panic!("{errors:#?}"));
-    Inspector::new(RuleSet::open(compiled.bytes).expect("the compiler's own bytes open"))
-}
+use portcullis_tests::{corpora, inspector};
 
 /// What detectors and expressions find hard, to be repeated; found by `portcullis bench worst`.
 const HARD: [&str; 7] = [
@@ -133,4 +122,29 @@ fn no_captured_request_comes_near_the_bounds() {
     );
     assert!(most.0 > 0 && most.0 < limits::SHORT_WORK / 4, "{most:?}");
     assert!(most.1 < limits::LONG_WORK, "{most:?}");
+}
+
+#[test]
+fn what_was_not_asked_is_not_taken_for_harmless_later() {
+    let mut inspector = inspector();
+    let ask = |inspector: &mut Inspector, target: &str| {
+        let pairs: [(&[u8], &[u8]); 4] = [
+            (b":method", b"GET"),
+            (b":path", target.as_bytes()),
+            (b":authority", b"shop.example"),
+            (b"user-agent", b"() { :; }; /bin/bash -c 'cat /etc/passwd'"),
+        ];
+        let inspection = inspector.request(Headers::Pairs(&pairs), &());
+        (inspection.detections.len(), inspection.truncated)
+    };
+    // Short texts in number, so that nothing is left for the User-Agent.
+    // Nothing that is encoded twice, which alone would keep the User-Agent from being remembered.
+    let unit = "1'+or+union+select+a+from+b--(eval(<script>alert(1)</script>;x.exe+|cat+/etc/passwd$(id){{a}}<!--../../etc/passwd".repeat(3);
+    let target = (0..60_000 / unit.len()).fold("/?".to_owned(), |target, number| {
+        format!("{target}p{number}={unit}&")
+    });
+    assert!(ask(&mut inspector, &target).1);
+    assert_eq!(inspector.spent().0, limits::SHORT_WORK);
+    let (found, _) = ask(&mut inspector, "/");
+    assert!(found > 0);
 }

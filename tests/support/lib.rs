@@ -17,6 +17,9 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use portcullis::inspect::Inspector;
+use portcullis::ruleset::RuleSet;
+use portcullis_compiler::backend;
 use portcullis_harness::demo::client::{self, Response};
 use portcullis_harness::demo::envoy::{Config, Envoy};
 use portcullis_harness::demo::{alert_in_log, upstream};
@@ -78,6 +81,14 @@ pub fn corpora() -> Option<PathBuf> {
         eprintln!("skipped: PORTCULLIS_CORPORA does not name a directory with labelled traffic");
     }
     dir.map(PathBuf::from)
+}
+
+/// The engine with the rules that ship.
+pub fn inspector() -> Inspector {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");
+    let documents = portcullis_compiler::load_dir(&rules).unwrap_or_else(|error| panic!("{error}"));
+    let compiled = backend::compile(&documents).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    Inspector::new(RuleSet::open(compiled.bytes).expect("the compiler's own bytes open"))
 }
 
 /// An Envoy with the filter in front of the demo's upstream, and what it has logged so far.
