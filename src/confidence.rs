@@ -23,6 +23,7 @@ use crate::event::Source;
 use crate::field::Field;
 use crate::inspect::Detection;
 use crate::ruleset::RuleSet;
+use crate::sorted;
 
 /// The most that company makes of a weak sign, per cent: as sure as a detector that is sure.
 pub const CEILING: u8 = 90;
@@ -34,7 +35,9 @@ pub fn add_up(rules: &RuleSet, detections: &mut [Detection]) {
     }
     let mut signs: Vec<Sign> = Vec::with_capacity(detections.len().min(SIGNS));
     let mut by_confidence: Vec<&Detection> = detections.iter().collect();
-    by_confidence.sort_by_key(|detection| std::cmp::Reverse(detection.confidence));
+    sorted::by_key(&mut by_confidence, |detection| {
+        u64::from(u8::MAX - detection.confidence)
+    });
     for detection in by_confidence {
         if signs.len() == SIGNS {
             break;

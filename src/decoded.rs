@@ -8,6 +8,7 @@ use crate::event::{Text, View};
 use crate::field::Field;
 use crate::limits;
 use crate::normalise::{self, Classes, Signs, escapes, nested, path, percent};
+use crate::sorted;
 
 /// Classes of bytes that say that a header's value has something to undo.
 const ENCODED: Classes = normalise::PERCENT
@@ -407,7 +408,7 @@ impl Decoded {
             .filter_map(|(name, value)| Some((name?, value)))
             .collect();
         // Those of one name keep their order.
-        pairs.sort_by_key(|(name, _)| *name);
+        sorted::by_text(&mut pairs, |(name, _)| *name);
         for same in pairs.chunk_by(|one, other| one.0 == other.0) {
             let [(name, _), _, ..] = same else { continue };
             let has_comment = |(_, value): &(&[u8], &[u8])| {

@@ -305,8 +305,7 @@ impl Inspector {
             self.detections
                 .retain(|detection| reads_body(rules, detection.rule));
             self.detections.extend(found);
-            self.detections
-                .sort_unstable_by_key(|detection| detection.rule);
+            sorted::by_key(&mut self.detections, |detection| u64::from(detection.rule));
             self.awaiting.retain(|rule| reads_body(rules, *rule));
             self.awaiting.extend(awaiting);
         }

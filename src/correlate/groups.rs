@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::window::{Seen, Window};
 use crate::limits;
 use crate::ruleset::layout::{Reader, Record};
+use crate::sorted;
 
 /// Bytes of a group without its entries.
 pub const GROUP_BYTES: usize = 16 + 3 * 8 + 4 + 4;
@@ -258,7 +259,11 @@ impl Groups {
             Some(head) => group.read(&head, bytes.get(head.at.1..head.at.2)?),
             None => group.begin(key, time_ns),
         }
-        heads.sort_unstable_by_key(|head| std::cmp::Reverse(head.worth(time_ns)));
+        sorted::by_key(heads, |head| {
+            let (is_current, rank, newest_ns) = head.worth(time_ns);
+            let rank = i128::from(is_current) << 8 | i128::from(rank);
+            -((rank << 64) + i128::from(newest_ns))
+        });
         if known.is_none() && heads.len() >= limits::CORRELATION_WAYS {
             let last = heads.last()?;
             if !last.yields(key, time_ns, timespan_ns) {

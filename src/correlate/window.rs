@@ -1,6 +1,7 @@
 //! What one group has seen within the timespan, in a bounded number of entries.
 
 use crate::limits;
+use crate::sorted;
 
 /// Something at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Window {
         let width = (timespan_ns / limits::CORRELATION_PARTS as i64).max(1);
         // Parts lie at fixed times. If they began at the newest event, each merging would draw them further.
         let part = |seen: &Seen| seen.time_ns.div_euclid(width);
-        self.seen.sort_unstable_by_key(|seen| seen.time_ns);
+        sorted::by_key(&mut self.seen, |seen| seen.time_ns);
         self.seen.dedup_by(|later, kept| {
             let same = part(later) == part(kept);
             if same {
