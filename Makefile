@@ -9,6 +9,8 @@ CORE := $(TARGET_DIR)/portcullis_core.wasm
 FLOOR := $(TARGET_DIR)/portcullis_floor.wasm
 ENVOY := $(CURDIR)/.tools/bin/envoy
 CORPORA := $(or $(PORTCULLIS_CORPORA),$(wildcard $(CURDIR)/../shared/corpora))
+# Has V8 spend half the time on a module, see filters/link.
+LINK := cargo run --quiet -p portcullis-link --
 PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
 # What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
 TEST_ENV := PORTCULLIS_WASM=$(WASM) PORTCULLIS_WASM_RESPONSE=$(WASM_RESPONSE) PORTCULLIS_CORE=$(CORE) PORTCULLIS_ENVOY=$(ENVOY) $(if $(CORPORA),PORTCULLIS_CORPORA=$(CORPORA))
@@ -44,17 +46,17 @@ lint: setup-rust ## rustfmt and clippy, warnings denied
 
 wasm: setup-rust ## the filter as target/portcullis_http.wasm (SIMD=0: without simd128)
 	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --profile wasm --target wasm32-unknown-unknown
-	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM)
+	@$(LINK) $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM)
 	@echo "$(WASM): $$(wc -c <$(WASM)) bytes, simd128 $(if $(filter 1,$(SIMD)),on,off)"
 
 wasm-response: setup-rust ## the same for rules about the status, as target/portcullis_http_response.wasm
 	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --features response --profile wasm --target wasm32-unknown-unknown
-	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM_RESPONSE)
+	@$(LINK) $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(WASM_RESPONSE)
 	@echo "$(WASM_RESPONSE): $$(wc -c <$(WASM_RESPONSE)) bytes"
 
 core: setup-rust ## target/portcullis_core.wasm, for hosts without metrics, timers and shared data: it imports seven functions
 	@RUSTFLAGS='$(if $(filter 1,$(SIMD)),-C target-feature=+simd128)' cargo build -p portcullis-http --no-default-features --profile wasm --target wasm32-unknown-unknown
-	@cp $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(CORE)
+	@$(LINK) $(TARGET_DIR)/wasm32-unknown-unknown/wasm/portcullis_http.wasm $(CORE)
 	@echo "$(CORE): $$(wc -c <$(CORE)) bytes"
 
 image: wasm ## the filter as OCI image layouts in target/image, in each form that Istio and Envoy Gateway fetch (TAG=)
