@@ -250,6 +250,7 @@ impl<'a> Event<'a> {
 }
 
 /// One alert for each alert type among the detections, the most severe first. Rules that are only counted have none.
+#[inline]
 pub fn alerts<'d, 'e>(
     rules: &RuleSet,
     detections: impl IntoIterator<Item = &'d Detection>,
@@ -257,9 +258,21 @@ pub fn alerts<'d, 'e>(
     context: &Context<'_>,
     decide: impl Fn(RuleName<'_>, Severity, u8) -> Action,
 ) -> Vec<Alert> {
-    let event = event.into();
+    let detections: Vec<&Detection> = detections.into_iter().collect();
+    alerts_of(rules, &detections, event.into(), context, &decide)
+}
+
+/// The same for any caller: one copy, in the module's small code.
+#[inline(never)]
+fn alerts_of(
+    rules: &RuleSet,
+    detections: &[&Detection],
+    event: Event<'_>,
+    context: &Context<'_>,
+    decide: &dyn Fn(RuleName<'_>, Severity, u8) -> Action,
+) -> Vec<Alert> {
     let mut groups: Vec<(u16, Vec<&Detection>)> = Vec::new();
-    for detection in detections {
+    for &detection in detections {
         let Some(rule) = rules.rule(detection.rule).filter(|rule| rule.silent == 0) else {
             continue;
         };
@@ -274,7 +287,7 @@ pub fn alerts<'d, 'e>(
             u64::from(u8::MAX - detection.confidence)
         });
         if let Some(kind) = catalogue::ALERTS.get(usize::from(kind))
-            && let Some(alert) = alert(rules, kind, &group, event, context, &decide)
+            && let Some(alert) = alert(rules, kind, &group, event, context, decide)
         {
             // The worst first. There is at most one of each type in the catalogue.
             let rank = |(severity, alert): &(Severity, Alert)| {
@@ -287,13 +300,14 @@ pub fn alerts<'d, 'e>(
     alerts.into_iter().map(|(_, alert)| alert).collect()
 }
 
+#[inline(never)]
 fn alert(
     rules: &RuleSet,
     kind: &'static AlertType,
     group: &[&Detection],
     event: Event<'_>,
     context: &Context<'_>,
-    decide: impl Fn(RuleName<'_>, Severity, u8) -> Action,
+    decide: &dyn Fn(RuleName<'_>, Severity, u8) -> Action,
 ) -> Option<(Severity, Alert)> {
     let (best, others) = group.split_first()?;
     let rule = rules.rule(best.rule)?;

@@ -204,12 +204,12 @@ impl Inspector {
 
     /// Inspects the head of a request.
     #[inline]
-    pub fn request(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+    pub fn request(&mut self, headers: Headers<'_>, facts: &dyn Facts) -> Inspection<'_> {
         self.inspect(headers, facts, Phase::Request, Work::default())
     }
 
     /// Inspects the head of a request again, whose status the facts know now, for the rules that ask for it.
-    pub fn response(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+    pub fn response(&mut self, headers: Headers<'_>, facts: &dyn Facts) -> Inspection<'_> {
         self.inspect(headers, facts, Phase::Response, Work::default())
     }
 
@@ -217,7 +217,7 @@ impl Inspector {
     fn inspect(
         &mut self,
         headers: Headers<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
         phase: Phase,
         work: Work,
     ) -> Inspection<'_> {
@@ -254,7 +254,7 @@ impl Inspector {
         &mut self,
         head: Headers<'_>,
         body: &body::Request<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
     ) -> Inspection<'_> {
         self.beyond_head(head, body, facts, Phase::Request)
     }
@@ -264,7 +264,7 @@ impl Inspector {
         &mut self,
         head: Headers<'_>,
         body: &body::Request<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
     ) -> Inspection<'_> {
         self.beyond_head(head, body, facts, Phase::Response)
     }
@@ -273,7 +273,7 @@ impl Inspector {
         &mut self,
         head: Headers<'_>,
         body: &body::Request<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
         phase: Phase,
     ) -> Inspection<'_> {
         let pairs = body.as_query();
@@ -322,7 +322,7 @@ impl Inspector {
 
     /// Inspects the head of a request with every rule evaluated, whatever the prefilter says. Slow; the
     /// answer is the same, which the tests hold the prefilter to.
-    pub fn exhaustive(&mut self, headers: Headers<'_>, facts: &impl Facts) -> Inspection<'_> {
+    pub fn exhaustive(&mut self, headers: Headers<'_>, facts: &dyn Facts) -> Inspection<'_> {
         self.explain_every_rule(headers, facts, &mut ())
     }
 
@@ -330,7 +330,7 @@ impl Inspector {
     pub fn explain_every_rule(
         &mut self,
         headers: Headers<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
         watch: &mut impl Watch,
     ) -> Inspection<'_> {
         let truncated = self.scan_request(headers, None);
@@ -399,7 +399,7 @@ impl Inspector {
     pub fn explain(
         &mut self,
         headers: Headers<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
         watch: &mut impl Watch,
     ) -> Inspection<'_> {
         self.work = Work::default();
@@ -582,7 +582,7 @@ impl Inspector {
     fn evaluate_request(
         &mut self,
         headers: Headers<'_>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
         (lanes, phase): (u16, Phase),
         first: &[First<'_>],
         watch: &mut impl Watch,
@@ -882,7 +882,7 @@ trait FactsIf: Facts {
         Some(address.to_string())
     }
 }
-impl<F: Facts> FactsIf for F {}
+impl<F: Facts + ?Sized> FactsIf for F {}
 
 /// Which lane a header is scanned in, and the field that its text is. `:method` and the like are
 /// in no lane.

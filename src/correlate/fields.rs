@@ -13,15 +13,15 @@ use crate::normalise::{path, percent};
 
 /// The values of one event. Each has one form for all that a server would take for the same: hosts are in lower
 /// case, addresses as short as they can be written, paths and parameters decoded.
-pub struct Values<'e, F> {
+pub struct Values<'e> {
     event: Event<'e>,
-    facts: &'e F,
+    facts: &'e dyn Facts,
     /// Asked for once: in a gateway it costs a call to the host.
     address: OnceCell<Option<String>>,
 }
 
-impl<'e, F: Facts> Values<'e, F> {
-    pub fn new(event: Event<'e>, facts: &'e F) -> Values<'e, F> {
+impl<'e> Values<'e> {
+    pub fn new(event: Event<'e>, facts: &'e dyn Facts) -> Values<'e> {
         Values {
             event,
             facts,

@@ -90,17 +90,17 @@ impl Correlator {
         rules: &RuleSet,
         detections: &[Detection],
         event: impl Into<Event<'e>>,
-        facts: &impl Facts,
+        facts: &dyn Facts,
         time_unix_ns: i64,
     ) -> &[Detection] {
         self.observe_with(
             memory,
             rules,
             detections,
-            event,
+            event.into(),
             facts,
             time_unix_ns,
-            |_| None,
+            &|_| None,
         )
     }
 
@@ -112,10 +112,10 @@ impl Correlator {
         memory: &mut dyn Memory,
         rules: &RuleSet,
         detections: &[Detection],
-        event: impl Into<Event<'e>>,
-        facts: &impl Facts,
+        event: Event<'e>,
+        facts: &dyn Facts,
         time_unix_ns: i64,
-        at_least: impl Fn(u32) -> Option<u64>,
+        at_least: &dyn Fn(u32) -> Option<u64>,
     ) -> &[Detection] {
         self.fired.clear();
         self.not_counted = 0;
@@ -124,7 +124,7 @@ impl Correlator {
         }
         self.events = self.events.wrapping_add(1);
         self.counted.clear();
-        let values = Values::new(event.into(), facts);
+        let values = Values::new(event, facts);
         let mut pending: Vec<u32> = detections.iter().map(|detection| detection.rule).collect();
         let mut next = 0;
         while let Some(&number) = pending.get(next) {
@@ -138,7 +138,7 @@ impl Correlator {
                     KeyRecord::SOURCE_NETWORK => values.network(),
                     _ => values.get(key.field, rules.bytes(key.name)),
                 };
-                let fired = self.count(memory, rules, &listener, values, time_unix_ns, &at_least);
+                let fired = self.count(memory, rules, &listener, &values, time_unix_ns, at_least);
                 if let Some((number, detection)) = fired
                     && !pending.contains(&number)
                 {
@@ -166,9 +166,9 @@ impl Correlator {
         memory: &mut dyn Memory,
         rules: &RuleSet,
         listener: &ListenerRecord,
-        value_of: impl Fn(&KeyRecord) -> Option<std::borrow::Cow<'v, [u8]>>,
+        value_of: &dyn Fn(&KeyRecord) -> Option<std::borrow::Cow<'v, [u8]>>,
         time_ns: i64,
-        at_least: &impl Fn(u32) -> Option<u64>,
+        at_least: &dyn Fn(u32) -> Option<u64>,
     ) -> Option<(u32, Detection)> {
         let correlation = rules.correlation(listener.correlation)?;
         let rule = rules.rule(correlation.rule)?;

@@ -28,7 +28,7 @@ pub fn judge(
     inspector: &mut Inspector,
     (correlator, memory): (&mut Correlator, &mut dyn Memory),
     found: Found<'_>,
-    facts: &impl Facts,
+    facts: &dyn Facts,
     policy: &Effective<'_>,
 ) -> Vec<Detection> {
     let event = found.event;
@@ -37,7 +37,7 @@ pub fn judge(
     confidence::add_up(rules, &mut standing);
     let at_least = |number| policy.at_least(RuleName::of(rules, &rules.rule(number)?));
     let time = policy.time_unix_ns();
-    let fired = correlator.observe_with(memory, rules, &standing, event, facts, time, at_least);
+    let fired = correlator.observe_with(memory, rules, &standing, event, facts, time, &at_least);
     let stands = |detection: &&Detection| {
         rules.rule(detection.rule).is_some_and(|rule| {
             let name = RuleName::of(rules, &rule);
@@ -59,7 +59,7 @@ pub fn judge(
 pub fn enforce(
     inspector: &mut Inspector,
     found: Found<'_>,
-    facts: &impl Facts,
+    facts: &dyn Facts,
     policy: &Effective<'_>,
 ) -> Vec<Detection> {
     let allowed = |inspector: &Inspector, detection: &Detection| {

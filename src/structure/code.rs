@@ -90,6 +90,7 @@ struct Expression<'a> {
 }
 
 /// Finds the surest expression of a value.
+#[inline(never)]
 pub fn code(value: &[u8]) -> Option<Finding> {
     let mut best: Option<Finding> = None;
     let mut at = 0;

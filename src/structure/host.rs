@@ -118,6 +118,7 @@ impl<'a> Model<'a> {
 }
 
 /// Finds a host that is spam by its name.
+#[inline(never)]
 pub fn spam(url: &[u8]) -> Option<Finding> {
     let (start, end) = host_of(url)?;
     let confidence = MODEL.judge(url.get(start..end)?);

@@ -110,6 +110,7 @@ fn may_hold(value: &[u8]) -> bool {
 }
 
 /// Finds markup or script that a page would run. Total, linear; allocates only to undo escapes.
+#[inline(never)]
 pub fn xss(value: &[u8]) -> Option<Finding> {
     if !gate(value) {
         return None;

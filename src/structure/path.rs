@@ -544,6 +544,7 @@ const INCLUSION_INITIALS: Initials = {
 
 /// Says whether `value`, opened as a file, would leave its directory or reach a file that is none
 /// of the requester's business. Linear in the value, no allocation, total on any bytes.
+#[inline(never)]
 pub fn traversal(value: &[u8]) -> Option<Finding> {
     let mut best = None;
     let mut from = 0;

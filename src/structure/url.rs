@@ -316,6 +316,7 @@ const SERVICE_PORTS: &[u32] = &[
 ];
 
 /// Says whether `value` is or holds a URL that a server must not follow. Linear, no allocation.
+#[inline(never)]
 pub fn ssrf(value: &[u8]) -> Option<Finding> {
     let mut best = None;
     let mut index = 0;
