@@ -20,7 +20,7 @@ mod table;
 use std::process::ExitCode;
 
 /// Functions of fewer bytes are called as before: they are inlined in less code than a call through the table is.
-const LEAST_BYTES: usize = 100;
+const LEAST_BYTES: usize = 50;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
