@@ -8,14 +8,12 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::address::{self, Network};
-use crate::dfa::Dfa;
+use crate::dfa::{Automaton, Dfa};
 use crate::event::Text;
 use crate::field::{Field, Lane};
 use crate::limits;
 use crate::ruleset::RuleSet;
-use crate::ruleset::layout::{
-    CidrRecord, Index, LiteralRecord, MatcherRecord, NodeKind, Op, Run, Section,
-};
+use crate::ruleset::layout::{CidrRecord, Index, MatcherRecord, NodeKind, Op, Run, Section};
 use crate::scan::Hits;
 use crate::structure::{Structure, sql};
 use crate::text::Case;
@@ -293,16 +291,7 @@ impl Evaluation<'_> {
                 }
             }
             Some(op) => {
-                let spot = self.texts_of(&matcher).find_map(|(index, text)| {
-                    let (start, end, confidence) = self.ask(op, &matcher, text)?;
-                    Some(Spot {
-                        text: index,
-                        start,
-                        end,
-                        confidence,
-                        detector: confidence.and_then(|_| detector(&matcher)),
-                    })
-                });
+                let spot = self.spot(op, &matcher);
                 Outcome {
                     matches: spot.is_some(),
                     spot,
@@ -331,19 +320,75 @@ impl Evaluation<'_> {
         })
     }
 
-    /// Asks one matcher about one text. Gives the evidence's range and a detector's confidence.
+    /// The first place that satisfies a matcher.
+    fn spot(&self, op: Op, matcher: &MatcherRecord) -> Option<Spot> {
+        let mut texts = self.texts_of(matcher);
+        let (first, second) = (texts.next()?, texts.next());
+        let mut question = self.question(op, matcher, second.is_some())?;
+        let mut texts = [first].into_iter().chain(second).chain(texts);
+        texts.find_map(|(index, text)| {
+            let (start, end, confidence) = self.ask(&mut question, text)?;
+            Some(Spot {
+                text: index,
+                start,
+                end,
+                confidence,
+                detector: confidence.and(question.detector),
+            })
+        })
+    }
+
+    /// What a matcher asks of a text or of several; none if no text can satisfy it.
+    fn question<'q>(
+        &'q self,
+        op: Op,
+        matcher: &'q MatcherRecord,
+        several: bool,
+    ) -> Option<Question<'q>> {
+        let (mut literals, mut automaton, mut asked_detector) = (None, None, None);
+        match op {
+            Op::Structure => asked_detector = Some(detector(matcher)?),
+            Op::Equals | Op::Contains | Op::StartsWith | Op::EndsWith | Op::Wildcard => {
+                literals = Some(self.literals_of(matcher.operand, several)?);
+            }
+            Op::Regex => {
+                // Reading a text for what must be in it costs a fraction of running the expression.
+                let required = matcher.required();
+                if required.count > 0 {
+                    literals = Some(self.literals_of(required, several)?);
+                }
+                let first = matcher.operand.first as usize;
+                let end = first.checked_add(matcher.operand.count as usize)?;
+                let table = self.rules.section(Section::Dfas).get(first..end)?;
+                automaton = Some(Automaton::new(Dfa::read(table)?));
+            }
+            _ => {}
+        }
+        Some(Question {
+            op,
+            matcher,
+            case: match matcher.flags & MatcherRecord::CASED != 0 {
+                true => Case::Exact,
+                false => Case::Folded,
+            },
+            literals,
+            automaton,
+            detector: asked_detector,
+        })
+    }
+
+    /// Asks a question about one text. Gives the evidence's range and a detector's confidence.
     fn ask(
         &self,
-        op: Op,
-        matcher: &MatcherRecord,
+        question: &mut Question<'_>,
         text: &Text<'_>,
     ) -> Option<(usize, usize, Option<u8>)> {
         let bytes = text.bytes;
-        if op == Op::Structure {
+        let (op, matcher) = (question.op, question.matcher);
+        if let Some(detector) = question.detector {
             if text.superseded {
                 return None;
             }
-            let detector = detector(matcher)?;
             if !self.work.pay(bytes.len(), DETECTOR_STEPS) {
                 return None;
             }
@@ -359,39 +404,27 @@ impl Evaluation<'_> {
             return None;
         }
         let whole = Some((0, bytes.len(), None));
+        let case = question.case;
         match op {
             Op::Equals | Op::Contains | Op::StartsWith | Op::EndsWith | Op::Wildcard => {
-                let case = if matcher.flags & MatcherRecord::CASED != 0 {
-                    Case::Exact
-                } else {
-                    Case::Folded
+                let compare = |literal: &[u8]| {
+                    if (op == Op::Contains || op == Op::Wildcard) && !self.work.pay(bytes.len(), 1)
+                    {
+                        return None;
+                    }
+                    compare(op, case, bytes, literal)
                 };
-                self.literals_of(matcher.operand)
-                    .take_while(|_| {
-                        op != Op::Contains && op != Op::Wildcard || self.work.pay(bytes.len(), 1)
-                    })
-                    .find_map(|literal| compare(op, case, bytes, self.rules.bytes(literal.span())))
-                    .map(|(start, end)| (start, end, None))
+                let (start, end) = question.literals.as_ref()?.find_map(self, compare)?;
+                Some((start, end, None))
             }
             Op::Regex => {
-                let first = matcher.operand.first as usize;
-                let end = first.checked_add(matcher.operand.count as usize)?;
-                // Reading a text for what must be in it costs a fraction of running the expression.
-                let required = matcher.required();
-                if required.count > 0
-                    && !self.literals_of(required).any(|literal| {
-                        Case::Folded
-                            .find(bytes, self.rules.bytes(literal.span()))
-                            .is_some()
-                    })
-                {
-                    return None;
+                if let Some(required) = &question.literals {
+                    required.find_map(self, |literal| Case::Folded.find(bytes, literal))?;
                 }
                 if !self.work.pay(bytes.len(), 1) {
                     return None;
                 }
-                let dfa = Dfa::read(self.rules.section(Section::Dfas).get(first..end)?)?;
-                let end = dfa.match_end(bytes)?;
+                let end = question.automaton.as_mut()?.match_end(bytes)?;
                 // A forward automaton knows where a match ends, not where it began.
                 Some((end.saturating_sub(limits::EVIDENCE_BYTES / 2), end, None))
             }
@@ -415,11 +448,6 @@ impl Evaluation<'_> {
             }
             Op::FieldRef | Op::FieldRefStartsWith | Op::FieldRefEndsWith | Op::FieldRefContains => {
                 let other = Field::from_number(u8::try_from(matcher.number).ok()?)?;
-                let case = if matcher.flags & MatcherRecord::CASED != 0 {
-                    Case::Exact
-                } else {
-                    Case::Folded
-                };
                 let op = match op {
                     Op::FieldRef => Op::Equals,
                     Op::FieldRefStartsWith => Op::StartsWith,
@@ -436,15 +464,67 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Those of a matcher's literals that can be in the event: a scanned one that the scan did not find is
-    /// not there.
-    fn literals_of<'t>(&'t self, literals: Run) -> impl Iterator<Item = LiteralRecord> + 't {
+    /// Those of a matcher's literals that can be in the event, read at once for several texts; none if there is none.
+    fn literals_of(&self, run: Run, several: bool) -> Option<Literals<'_>> {
+        if !several {
+            return Some(Literals::Many(run));
+        }
+        let mut few = [&[][..]; FEW];
+        let mut count = 0;
+        for literal in self.possible(run) {
+            match few.get_mut(count) {
+                Some(place) => *place = literal,
+                None => return Some(Literals::Many(run)),
+            }
+            count += 1;
+        }
+        (count > 0).then_some(Literals::Few(few, count))
+    }
+
+    /// Those literals of a run that can be in the event: a scanned one that the scan did not find is not there.
+    fn possible<'t>(&'t self, run: Run) -> impl Iterator<Item = &'t [u8]> + 't {
         self.rules
-            .run::<Index>(Section::MatcherLiterals, literals)
+            .run::<Index>(Section::MatcherLiterals, run)
             .filter_map(|Index(index)| {
                 let literal = self.rules.literal(index)?;
-                (!literal.is_scanned() || self.hits.has_literal(index)).then_some(literal)
+                let can_be = !literal.is_scanned() || self.hits.has_literal(index);
+                can_be.then(|| self.rules.bytes(literal.span()))
             })
+    }
+}
+
+/// What a matcher asks, read once for all texts.
+struct Question<'q> {
+    op: Op,
+    matcher: &'q MatcherRecord,
+    case: Case,
+    /// What is looked for, or for an expression what must be there.
+    literals: Option<Literals<'q>>,
+    automaton: Option<Automaton<'q>>,
+    detector: Option<Structure>,
+}
+
+/// Literals that are read once for all texts; more are read again for each.
+const FEW: usize = 4;
+
+/// Literals of a question.
+enum Literals<'q> {
+    /// All that can be there.
+    Few([&'q [u8]; FEW], usize),
+    /// Read as they are asked about.
+    Many(Run),
+}
+
+impl Literals<'_> {
+    fn find_map<T>(
+        &self,
+        evaluation: &Evaluation<'_>,
+        mut ask: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        match self {
+            Literals::Few(few, count) => few.iter().take(*count).find_map(|literal| ask(literal)),
+            Literals::Many(run) => evaluation.possible(*run).find_map(ask),
+        }
     }
 }
 

@@ -375,7 +375,7 @@ fn letters(hir: &Hir) -> Option<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use portcullis::dfa::Dfa;
+    use portcullis::dfa::{self, Dfa};
 
     const URI: u8 = portcullis::field::Lane::Uri.bit();
 
@@ -432,6 +432,8 @@ mod tests {
             let table = compile(pattern, RegexFlags::default(), URI)
                 .unwrap_or_else(|refusal| panic!("{pattern}: {}", refusal.1));
             let dfa = Dfa::read(&table.table).unwrap();
+            // Over so many texts it writes out its rows.
+            let mut automaton = dfa::Automaton::new(dfa);
             let unicode = regex_syntax::ParserBuilder::new()
                 .unicode(false)
                 .utf8(false)
@@ -449,6 +451,11 @@ mod tests {
                         assert_eq!(
                             dfa.match_end(&text).is_some(),
                             oracle.is_match(&text),
+                            "{pattern} in {text:?}"
+                        );
+                        assert_eq!(
+                            automaton.match_end(&text),
+                            dfa.match_end(&text),
                             "{pattern} in {text:?}"
                         );
                         if let Some(texts) =
