@@ -40,11 +40,13 @@ fn end_of_text(text: &mut Vec<u8>, query: &mut Vec<u8>) {
 
 /// A document type with the entities that it declares, up to the end of its brackets. Returns its bytes.
 fn declaration(text: &[u8], query: &mut Vec<u8>) -> usize {
-    let simple = memchr::memchr(b'>', text).unwrap_or(text.len());
-    let start = text.get(..simple).unwrap_or_default();
-    let end = match memchr::memchr(b'[', start).is_some() {
-        true => memchr::memchr(b']', text).unwrap_or(text.len()),
-        false => simple,
+    // Nothing is searched that is not left behind as well: what follows may be a thousand declarations more.
+    let end = match memchr::memchr2(b'>', b'[', text) {
+        Some(open) if text.get(open) == Some(&b'[') => {
+            let inside = text.get(open..).unwrap_or_default();
+            open + memchr::memchr(b']', inside).unwrap_or(inside.len())
+        }
+        simple => simple.unwrap_or(text.len()),
     };
     pair(b"", text.get(..end + 1).unwrap_or(text), query);
     end + 1
