@@ -4,6 +4,7 @@
 //! is the most that deflate can do, [`limits::INFLATED_BYTES`] are there after some 64 bytes of it. A bound on the ratio itself
 //! would be worth nothing beside that, and would let an attacker hide behind a run of blanks.
 
+use super::inflate::{Ending, inflate};
 use crate::limits;
 
 /// Codings of one body, the outermost first, that are undone.
@@ -25,7 +26,7 @@ pub fn is_coded(codings: &[u8]) -> bool {
 /// Whether each coding is one that is undone.
 pub fn is_known(codings: &[u8]) -> bool {
     let is_known = |name: &[u8]| Coding::of(name).is_some();
-    cfg!(feature = "inflate") && names(codings).count() <= LAYERS && names(codings).all(is_known)
+    names(codings).count() <= LAYERS && names(codings).all(is_known)
 }
 
 /// The body without these codings; none if it is not what they say. Of one that breaks off there is what came before.
@@ -75,8 +76,17 @@ impl Coding {
         match self {
             Coding::Gzip => gunzip(body),
             // Half of the world sends it without the frame that the standard wants around it.
-            Coding::Deflate => inflate(zlib_content(body).unwrap_or(body), limits::INFLATED_BYTES)
-                .map(|(inflated, _)| inflated),
+            Coding::Deflate => {
+                let mut bytes = Vec::new();
+                let content = zlib_content(body).unwrap_or(body);
+                match inflate(content, limits::INFLATED_BYTES, &mut bytes).0 {
+                    Ending::Broken if bytes.is_empty() => None,
+                    ending => Some(Inflated {
+                        bytes,
+                        is_cut: ending == Ending::Cut,
+                    }),
+                }
+            }
         }
     }
 }
@@ -92,28 +102,19 @@ fn zlib_content(body: &[u8]) -> Option<&[u8]> {
 
 /// All members of a gzip file, one after the other.
 fn gunzip(mut body: &[u8]) -> Option<Inflated> {
-    let mut all: Option<Inflated> = None;
+    let mut bytes = Vec::new();
+    let (mut is_any, mut is_cut) = (false, false);
     while let Some(content) = gzip_content(body) {
-        let done = all.as_ref().map_or(0, |all| all.bytes.len());
-        let Some((member, rest)) = inflate(content, limits::INFLATED_BYTES.saturating_sub(done))
-        else {
-            break;
-        };
-        let is_cut = member.is_cut;
-        match &mut all {
-            Some(all) => {
-                all.bytes.extend_from_slice(&member.bytes);
-                all.is_cut |= is_cut;
-            }
-            None => all = Some(member),
-        }
+        let (ending, rest) = inflate(content, limits::INFLATED_BYTES, &mut bytes);
+        is_any |= ending != Ending::Broken;
+        is_cut = ending == Ending::Cut;
         // The sum and the length behind the content.
         match rest.get(8..) {
-            Some(rest) if !is_cut => body = rest,
+            Some(rest) if ending == Ending::Whole => body = rest,
             _ => break,
         }
     }
-    all
+    (is_any || !bytes.is_empty()).then_some(Inflated { bytes, is_cut })
 }
 
 /// What stands behind the head of a member.
@@ -140,31 +141,7 @@ fn gzip_content(member: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// Inflates to so many bytes at most. Gives also what follows the compressed data; none if it is no such data.
-#[cfg(feature = "inflate")]
-fn inflate(content: &[u8], most: usize) -> Option<(Inflated, &[u8])> {
-    use miniz_oxide::inflate::TINFLStatus;
-    use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
-
-    let mut bytes = vec![0; most];
-    let mut state = Box::<DecompressorOxide>::default();
-    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let (status, read, written) = decompress(&mut state, content, &mut bytes, 0, flags);
-    bytes.truncate(written);
-    let is_cut = status == TINFLStatus::HasMoreOutput;
-    if written == 0 && status != TINFLStatus::Done && !is_cut {
-        return None;
-    }
-    let rest = content.get(read..).unwrap_or_default();
-    Some((Inflated { bytes, is_cut }, rest))
-}
-
-#[cfg(not(feature = "inflate"))]
-fn inflate(_: &[u8], _: usize) -> Option<(Inflated, &'static [u8])> {
-    None
-}
-
-#[cfg(all(test, feature = "inflate"))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -24,6 +24,7 @@
 
 mod charset;
 mod coding;
+mod inflate;
 mod json;
 mod media_type;
 mod multipart;
