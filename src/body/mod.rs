@@ -178,6 +178,22 @@ pub fn is_worth_holding(head: Headers<'_>, start: &[u8]) -> bool {
     sniffed(start).is_some() && !media_types(head).any(|kind| kind.ends_with(b"svg+xml"))
 }
 
+/// Whether these first bytes of a body of unclear interest, which are not worth holding yet, may begin one that is: a client
+/// may send white space, or half of `<?xml`, and the rest later.
+pub fn may_become_worth_holding(head: Headers<'_>, start: &[u8]) -> bool {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    if forms(head).next().is_some() || start_of(start).len() < start.len() {
+        return false;
+    }
+    let text = start.strip_prefix(MARK).unwrap_or(start);
+    let text = text.trim_ascii_start();
+    let doctype: &[u8] = b"<!DOCTYPE";
+    MARK.starts_with(start)
+        || b"<?xml".starts_with(text)
+        || doctype.starts_with(text)
+        || text.starts_with(doctype)
+}
+
 /// As many bytes as tell what begins with them.
 fn start_of(body: &[u8]) -> &[u8] {
     const START: usize = 64;
@@ -719,11 +735,33 @@ mod tests {
         for (head, start, want) in starts {
             let got = is_worth_holding(Headers::Pairs(head), start);
             assert_eq!(got, want, "{head:?} {start:?}");
+            // However few bytes come first, they do not say that the rest is not worth it.
+            for end in (0..start.len()).filter(|_| want) {
+                let start = start.get(..end).unwrap_or_default();
+                let head = Headers::Pairs(head);
+                assert!(
+                    is_worth_holding(head, start) || may_become_worth_holding(head, start),
+                    "{start:?}"
+                );
+            }
+        }
+        let open: [(&[u8], bool); 7] = [
+            (b"\xef\xbb", true),
+            (b"\xef\xbb\xbf \n", true),
+            (b" <", true),
+            (b"<!DOCTYPE a ", true),
+            (&[b' '; 65], false),
+            (b"<html", false),
+            (b"PK", false),
+        ];
+        for (start, want) in open {
+            let kind = kind(b"application/octet-stream");
+            let got = may_become_worth_holding(Headers::Pairs(&kind), start);
+            assert_eq!(got, want, "{start:?}");
         }
     }
 
     #[test]
-    #[cfg(feature = "inflate")]
     fn a_compressed_body_is_inflated_and_a_plain_one_that_says_so_is_read() {
         let head: Head<'_> = &[
             (b":path", b"/a?b"),

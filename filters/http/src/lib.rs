@@ -183,8 +183,12 @@ impl Plugin for HttpFilter {
         if waiting.is_unclear && bytes > 0 {
             let head = Headers::Block(&waiting.block);
             let start = host.request_body(FIRST_BYTES).unwrap_or_default();
+            let is_worth_holding = body::is_worth_holding(head, start);
+            if !is_worth_holding && !is_end && body::may_become_worth_holding(head, start) {
+                return Flow::Stop;
+            }
             waiting.is_unclear = false;
-            if !body::is_worth_holding(head, start) {
+            if !is_worth_holding {
                 self.waiting.heads.remove(at);
                 self.reporter.uninspected_body(host);
                 return Flow::Continue;
