@@ -33,11 +33,15 @@ const COMMENT: usize = 64;
 /// Where the comment begins that ends at `end`, if it stands between a name and a bracket.
 fn comment_before_bracket(text: &[u8], end: usize) -> Option<usize> {
     let behind = text.get(end + 2..)?.trim_ascii_start();
+    if behind.first() != Some(&b'(') {
+        return None;
+    }
     let before = text.get(end.saturating_sub(COMMENT)..end)?;
-    let start = end - before.len() + memchr::memmem::rfind(before, b"/*")?;
+    // A searcher for so few bytes would cost more to make than to use.
+    let at = before.windows(2).rposition(|two| two == b"/*")?;
+    let start = end - before.len() + at;
     let name = text.get(..start)?.trim_ascii_end().last()?;
-    (behind.first() == Some(&b'(') && (name.is_ascii_alphanumeric() || *name == b'_'))
-        .then_some(start)
+    (name.is_ascii_alphanumeric() || *name == b'_').then_some(start)
 }
 
 /// Appends `text` with its escapes undone to `out`. Returns whether anything was undone.
