@@ -80,6 +80,12 @@ setup-browser:
 fleet: setup-rust setup-fleet ## correlations over the alerts of several gateways, one file each (ALERTS='a.json b.json')
 	@$(if $(ALERTS),.tools/fleet/bin/python fleet/correlate.py $(ALERTS),cargo test --quiet -p portcullis-harness --test fleet)
 
+ROUNDS ?= 200000
+.PHONY: fuzz
+fuzz: wasm ## bodies and rule files at random, for longer than `make test` does (ROUNDS=)
+	PORTCULLIS_FUZZ_ROUNDS=$(ROUNDS) PORTCULLIS_WASM=$(WASM) cargo test -p portcullis-tests --test fuzz -- --nocapture
+	PORTCULLIS_FUZZ_ROUNDS=$(ROUNDS) cargo test -p portcullis-compiler --test hostile -- --nocapture
+
 eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR, EVAL=--misses), and over its processes
 	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(EVAL) $(CORPORA)
 	@# The filter sees no processes, the engine alone does.
