@@ -289,11 +289,30 @@ fn closing_quote(value: &[u8], quote: u8) -> Option<usize> {
         // At the very start a pair is an empty string, closed, and what follows counts.
         if value.get(found + 1) == Some(&quote) && found > 0 {
             at = found + 2;
+        } else if quote == b'\'' && is_apostrophe(value, found) {
+            at = found + 1;
         } else {
             return Some(found);
         }
     }
 }
+
+/// Whether the quote at `at` is that of `I'd`, `it's`, `they're`: letters before it and a word's ending behind it, which
+/// no query goes on with.
+fn is_apostrophe(value: &[u8], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|before| value.get(before));
+    let ending = value.get(at + 1..).unwrap_or(&[]);
+    let letters = ending.iter().take(3).take_while(|b| is_letter(**b)).count();
+    let ending = ending.get(..letters).unwrap_or(&[]);
+    before.is_some_and(|b| is_letter(*b))
+        && value.get(at + 1 + letters) == Some(&b' ')
+        && APOSTROPHES
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+}
+
+/// What English contracts behind an apostrophe.
+const APOSTROPHES: &[&[u8]] = &[b"s", b"t", b"d", b"m", b"ll", b"re", b"ve"];
 
 /// Whether the quote at `at` opens a string rather than closes one: `{"and": …`, `['or', …`.
 fn opens(value: &[u8], at: usize) -> bool {

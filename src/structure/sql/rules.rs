@@ -110,6 +110,7 @@ impl Scan<'_> {
         let spelt = matches!(self.kind(0), Kind::Word(_));
         let (weight, past) = self.comparison(i);
         match weight {
+            Weight::Strong if self.is_prose(past) => return LOW,
             Weight::Strong => return HIGH,
             Weight::Fair if self.breaks() => return HIGH,
             Weight::Fair if spelt && self.place == Place::Start && !self.compared => return MEDIUM,
@@ -168,15 +169,32 @@ impl Scan<'_> {
             {
                 0
             }
-            (Operand::OpenText, Place::Break) => step_if(
-                self.text(past - 1)
-                    .get(1..)
-                    .is_some_and(|text| !text.trim_ascii().is_empty()),
-                MEDIUM,
-            ),
+            (Operand::OpenText, Place::Break) => {
+                let text = self.text(past - 1).get(1..).unwrap_or(&[]).trim_ascii();
+                // `'rock' or 'roll'`: a text of letters is never true.
+                let words = text.len() > 2
+                    && text
+                        .iter()
+                        .all(|b| b.is_ascii_alphabetic() || *b == b' ' || *b >= 0x80);
+                step_if(!text.is_empty(), if words { LOW } else { MEDIUM })
+            }
             (Operand::Name, Place::Break) => step_if(tail && spelt, MEDIUM),
             _ => 0,
         }
+    }
+
+    /// From `i` on there are words to the end, and the first is none of SQL's: what precedes is talked about, as in
+    /// `why does or 1=1 work`. A query has no place for a name behind a condition.
+    fn is_prose(&self, i: usize) -> bool {
+        let named = self.kind(i) == Kind::Name
+            && self.token(i).spaced
+            && self.text(i).iter().all(u8::is_ascii_alphabetic)
+            && !is_direction(self.text(i));
+        named
+            && (i + 1..WINDOW)
+                .map(|at| self.kind(at))
+                .find(|kind| !matches!(kind, Kind::Name | Kind::Word(_)))
+                == Some(Kind::End)
     }
 
     fn union(&self) -> u8 {
@@ -386,6 +404,7 @@ impl Scan<'_> {
     /// `where`, `having`.
     fn condition(&self) -> u8 {
         match self.comparison(1) {
+            (Weight::Strong, past) if self.is_prose(past) => LOW,
             (Weight::Strong, _) => HIGH,
             (Weight::Fair, _) if self.breaks() => HIGH,
             (Weight::Fair, past) if self.kind(past) == Kind::Comment => MEDIUM,
@@ -479,6 +498,16 @@ impl Scan<'_> {
             && self.kind(i + 3) != Kind::Name
     }
 
+    /// Behind a call stand words, with a preposition before them or without: it is talked about.
+    fn is_named_after(&self, past: usize) -> bool {
+        let word = past
+            + usize::from(matches!(
+                self.kind(past),
+                Kind::Word(Word::In | Word::Is | Word::Not)
+            ));
+        !self.breaks() && self.is_prose(word)
+    }
+
     /// A function or package that tells on its own.
     fn call(&self) -> u8 {
         let called = self.kind(1) == Kind::LParen;
@@ -511,6 +540,8 @@ impl Scan<'_> {
                     step_if(self.breaks(), MEDIUM)
                 }
             }
+            // `sleep(5) in python`
+            Kind::Word(Word::Sleep) if self.is_named_after(self.past_parens(1)) => 0,
             Kind::Word(Word::Sleep) if self.sleeps(0) => match last {
                 Some(Kind::Dot) => {
                     // `'.sleep(5).'`: the dot joins strings where it stands behind the quote.
@@ -590,6 +621,10 @@ impl Scan<'_> {
                 self.kind(0) != Kind::Dot && self.value.len() <= SHORT,
                 MEDIUM,
             ),
+            // `'-0#`, `'^1-- -`: nothing is left of the query.
+            Operand::Constant if self.kind(past) == Kind::Comment && self.value.len() <= SHORT => {
+                MEDIUM
+            }
             Operand::Constant => step_if(joined && self.kind(0) != Kind::Dot, MEDIUM),
             _ => 0,
         }
