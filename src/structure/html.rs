@@ -316,7 +316,11 @@ impl<'a> Page<'a> {
             .iter()
             .position(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         let confidence = if name.eq_ignore_ascii_case(b"script") && (!generic || ended) {
-            if closing && self.raw != 0 { LOW } else { HIGH }
+            if closing && self.raw != 0 || self.is_talked_about(at, end) {
+                LOW
+            } else {
+                HIGH
+            }
         } else if closing {
             match raw {
                 Some(bit) if self.raw & (1 << bit) == 0 => MEDIUM,
@@ -345,6 +349,23 @@ impl<'a> Page<'a> {
             self.quoted = 0;
         }
         self.tagged |= !closing || raw.is_some();
+    }
+
+    /// `how does <script> work`: a tag without attributes in a sentence that has nothing but words before it and behind it.
+    fn is_talked_about(&self, at: usize, end: usize) -> bool {
+        let before = self.text.get(..at).unwrap_or(&[]);
+        // In a path the sentence is its last part.
+        let before = before.rsplit(|b| *b == b'/').next().unwrap_or(before);
+        let after = self.text.get(end..).unwrap_or(&[]);
+        let behind = after.strip_prefix(b">").unwrap_or(after);
+        count(before.len().min(LOOK) + behind.len().min(LOOK));
+        let said = |words: &[u8]| words.len() < LOOK && words.iter().all(is_said);
+        behind.len() < after.len()
+            && said(before)
+            && said(behind)
+            && (before.ends_with(b" ") || before.is_empty())
+            && (behind.starts_with(b" ") || behind.is_empty())
+            && before.len() + behind.len() > 1
     }
 
     /// Whether a `name=` follows within the tag.
@@ -680,7 +701,10 @@ impl<'a> Page<'a> {
             {
                 if empty && dotted { MEDIUM } else { HIGH }
             } else if empty {
-                if last == 0 { MEDIUM } else { LOW }
+                // `alert() not working`
+                let behind = inside.get(1..).unwrap_or(&[]);
+                let said = behind.first() == Some(&b' ') && behind.iter().all(is_said);
+                if last == 0 && !said { MEDIUM } else { LOW }
             } else {
                 MEDIUM
             };
@@ -749,7 +773,11 @@ impl<'a> Page<'a> {
         let code = matches!(
             next,
             b'(' | b')' | b'=' | b';' | b'+' | b'[' | b'`' | b'}' | b','
-        ) || next == b'.' && last != b'/' && !root.eq_ignore_ascii_case(b"content")
+        ) || next == b'.'
+            && last != b'/'
+            && !root.eq_ignore_ascii_case(b"content")
+            // `window.location.href redirect`
+            && !ahead.iter().all(|b| is_said(b) || *b == b'.')
             || matches!(last, b'(' | b'=' | b'+' | b'{' | b';' | b'\'' | b'"' | b',');
         let alone =
             member.eq_ignore_ascii_case(b"cookie") || member.eq_ignore_ascii_case(b"fromcharcode");
@@ -842,6 +870,11 @@ fn count(_looks: usize) {
 /// `confidence` if `found`, else nothing.
 fn step_if(found: bool, confidence: u8) -> u8 {
     if found { confidence } else { 0 }
+}
+
+/// What words of prose are made of.
+fn is_said(b: &u8) -> bool {
+    b.is_ascii_alphabetic() || matches!(b, b' ' | b'?' | b'!' | b'-') || *b >= 0x80
 }
 
 fn is_word(b: u8) -> bool {
