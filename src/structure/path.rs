@@ -113,6 +113,8 @@ pub const GATE: Gate = Gate {
         "root/",
         "xampp",
         "wamp",
+        "apache/",
+        "apache2/",
         "logs/",
         ".ini",
         ".bash",
@@ -405,6 +407,15 @@ const PLACES: &[(&str, &[&str], Target)] = &[
     ),
 ];
 
+/// Those of them that count only at the top of the walk, whatever lies in them.
+const ROOTS: &[&str] = &["etc", "proc", "windows", "winnt"];
+
+/// Below what such a top also lies: other layouts, mounted systems, jails.
+const PARENTS: &[&str] = &[
+    "usr", "private", "var", "opt", "mnt", "media", "host", "hostfs", "rootfs", "chroot", "jail",
+    "srv", "home", "volumes", "proc", "system", "c$", "d$",
+];
+
 /// What lies at the top of a server's drive.
 const DRIVE: &[&str] = &[
     "windows",
@@ -452,6 +463,16 @@ const PREY: &[&str] = &[
     "etcpasswd",
     "global.asa",
     "localstart.asp",
+];
+
+/// Those of them that lie at the top of a drive or in a system's directory: alone they are a subject.
+const SYSTEM_FILES: &[&str] = &[
+    "boot.ini",
+    "win.ini",
+    "autoexec.bat",
+    "config.sys",
+    "pagefile.sys",
+    "hiberfil.sys",
 ];
 
 /// File names that a program keeps to itself; inside a web path they say little.
@@ -567,6 +588,7 @@ pub fn traversal(value: &[u8]) -> Option<Finding> {
     keep(&mut best, unc(value));
     keep(&mut best, stream(value));
     keep(&mut best, inclusion(value));
+    keep(&mut best, filler(value));
     best
 }
 
@@ -919,7 +941,16 @@ impl Path {
                         .iter()
                         .any(|i| stem(next).eq_ignore_ascii_case(i.as_bytes()))
                 };
-                if hit && (*value != Target::System || top) {
+                // `/wiki/etc/passwd` is a page about it, as far as the path tells.
+                let deep = index > 0
+                    && !top
+                    && ROOTS.contains(place)
+                    && !names.first().is_some_and(|first| {
+                        PARENTS
+                            .iter()
+                            .any(|parent| text(first).eq_ignore_ascii_case(parent.as_bytes()))
+                    });
+                if hit && !deep && (*value != Target::System || top) {
                     worth = *value;
                 }
             }
@@ -944,7 +975,7 @@ impl Path {
                 worth = Target::Prey;
             }
             if index + 1 == names.len() && worth < Target::Prey {
-                let name = stem(name);
+                let name = stem(past_dots(name));
                 if !FILE_INITIALS.may_begin(name) {
                     continue;
                 }
@@ -987,6 +1018,13 @@ impl Path {
         name.iter()
             .rposition(|&b| b == b'.')
             .is_some_and(|dot| dot + 1 < name.len())
+    }
+
+    /// Whether the whole value is the name of a file that lies in a system's directory.
+    fn is_system_file(&self, value: &[u8]) -> bool {
+        SYSTEM_FILES
+            .iter()
+            .any(|file| value.eq_ignore_ascii_case(file.as_bytes()))
     }
 
     fn moved(&self) -> bool {
@@ -1041,16 +1079,16 @@ impl Path {
         );
         let found = match target {
             Target::Prey if tricked => HIGH,
-            Target::Prey if talked_about => LOW,
-            Target::Prey if in_prose => MEDIUM,
+            Target::Prey if talked_about || in_prose => LOW,
             Target::Prey if self.absolute || self.drive => HIGH,
+            Target::Prey if self.depth == 1 && self.is_system_file(value) => LOW,
             Target::Prey => MEDIUM,
             Target::System if tricked => HIGH,
             Target::System if talked_about || self.asset(value) || path.ends_with(b"/") => 0,
             Target::System if in_prose => LOW,
             Target::System => MEDIUM,
             Target::Name if moves > 0 || cut => HIGH,
-            Target::Name if self.start > 0 => 0,
+            Target::Name if self.start > 0 || in_prose => 0,
             Target::Name if self.drive || path.contains(&b'\\') => MEDIUM,
             Target::Name if self.absolute || self.depth > 2 => LOW,
             Target::Name => MEDIUM,
@@ -1079,6 +1117,38 @@ impl Path {
         })
     }
 }
+
+/// The name without the dots in front of it, as when a filter took the separators out: `......etcpasswd`.
+fn past_dots(name: &[u8]) -> &[u8] {
+    let dots = name.iter().take_while(|b| **b == b'.').count();
+    if dots < 2 {
+        return name;
+    }
+    name.get(dots..).unwrap_or(name)
+}
+
+/// A name of one letter over and over, and dots behind it: what is too long for a path is cut off, and with it the ending
+/// that a script appends.
+fn filler(value: &[u8]) -> Option<Finding> {
+    let start = usize::from(value.first() == Some(&b'/'));
+    let name = value.get(start..)?;
+    let letter = name.first().filter(|b| b.is_ascii_alphanumeric())?;
+    // Nearly every value ends here.
+    if name.get(1) != Some(letter) || value.len() < FILLER {
+        return None;
+    }
+    let run = name.iter().take_while(|b| *b == letter).count();
+    let rest = name.get(run..)?;
+    let dots = rest.starts_with(b"/../") || rest.starts_with(b"....");
+    (run >= FILLER && dots).then_some(Finding {
+        confidence: MEDIUM,
+        start,
+        end: start + run,
+    })
+}
+
+/// So many letters that are all the same are there to be too many.
+const FILLER: usize = 64;
 
 /// The name without what an attacker hangs behind it: `passwd%00`, `passwd{`.
 fn stem(name: &[u8]) -> &[u8] {

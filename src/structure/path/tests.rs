@@ -157,6 +157,16 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         MEDIUM,
         &[
+            concat!(
+                "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "/../../index.php"
+            ),
+            concat!(
+                "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                "........page"
+            ),
+            "........etcpasswd",
+            ".htpasswd",
             "zip://shell.jpg%23payload.php",
             "zip://shell.jpg#payload.php",
             "\\\\evil.com\\share",
@@ -207,7 +217,6 @@ const TABLE: &[(u8, &[&str])] = &[
             "/.../.../.../",
             "../..",
             "\\\\server\\share\\doc.docx",
-            "/etc/nginx tutorial",
             "/usr/share/doc",
             "/var/www",
             "/dev/null",
@@ -218,6 +227,10 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         LOW,
         &[
+            "/etc/nginx tutorial",
+            "/etc/passwd explained",
+            "win.ini",
+            "boot.ini missing",
             "c:\\users\\administrator\\\ntuser.dat",
             "127.0.0.1|type c:\\boot.ini",
             "cat /etc/issue",
@@ -246,6 +259,11 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         0,
         &[
+            "/wiki/etc/passwd",
+            "blog/proc/self",
+            "wp-config.php location",
+            ".htaccess redirect",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...",
             "..%252f",
             "..%00",
             "/tmp/sess_abc",
