@@ -41,8 +41,8 @@ use crate::normalise::{
     SEMICOLON, SPACE, classes,
 };
 use arguments::{
-    Shape, bare_word_line, closed_line, exports, known_line, number_ends, only_command, shape,
-    short_option, windows_line,
+    Shape, bare_word_line, closed_line, echoes, exports, known_line, number_ends, only_command,
+    shape, short_option, windows_line,
 };
 use tricks::{
     brace, call, device, powershell, redirection, shellshock, ssi, variable, windows_variable,
@@ -247,8 +247,12 @@ fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
     let from = skip_space(value, open + 1);
     let (finding, span) = at(value, open, from, close, Place::Inside, head)?;
     // Prose sets code in back-ticks: "use `ls -l` to see".
-    let said = head.spaces > 0
-        && head.last == b' '
+    let word = value
+        .get(open.saturating_sub(16)..open.saturating_sub(1))
+        .and_then(|near| near.rsplit(|b| matches!(b, b'/' | b' ')).next())
+        .unwrap_or(b"");
+    let said = head.last == b' '
+        && (head.spaces > 0 || word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
         && matches!(value.get(close + 1..), Some([b' ' | b',' | b'.', ..]));
     let confidence = if said { LOW } else { finding.confidence };
     Some((
@@ -641,6 +645,7 @@ fn weigh(
                 Prose if kind == Tool && glued && !sentence && closed_line(value, command.end) => {
                     HIGH
                 }
+                Prose if kind == Tool && !sentence && echoes(value, command.end) => MEDIUM,
                 Prose
                     if matches!(kind, Program | Tool)
                         && !sentence

@@ -10,6 +10,9 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         HIGH,
         &[
+            "1;Get-Process",
+            "| Get-ChildItem -Recurse",
+            "127.0.0.1 & start-sleep -s 10",
             ";./xmrig",
             "127.0.0.1;./xmrig",
             ";mimikatz.exe",
@@ -221,13 +224,16 @@ const TABLE: &[(u8, &[&str])] = &[
             ";telnetd -p 4444 -l /bin/sh",
             ";uname",
             "uname -a;w;id;/bin/sh -i",
-            "Use `ls -l` to list files in the directory please",
             "first line\ncat /etc/passwd is a command\nmore",
         ],
     ),
     (
         MEDIUM,
         &[
+            "test & echo abc123 &",
+            "test; echo abc123",
+            "x | echo 7f3c9a",
+            ";Start-Sleep 5",
             ";sudo su -",
             ";./kdevtmpfsi",
             "&&./malware",
@@ -390,6 +396,8 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         LOW,
         &[
+            "Use `ls -l` to list files in the directory please",
+            "use `ls -l` to list",
             "sleep 10",
             "run `npm install` first",
             "echo \"hello\"",
@@ -402,6 +410,10 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         0,
         &[
+            "speakers | echo dot 5",
+            "names; echo chamber",
+            "get-content",
+            "fields @timestamp, @message | sort @timestamp desc | limit 20",
             "./style.css",
             "a.css;./b.css",
             "a.js;./b",

@@ -172,6 +172,10 @@ const PROGRAMS: &[(Kind, &[&str])] = &[
             "cmd",
             "cscript",
             "findstr",
+            "get-childitem",
+            "get-content",
+            "get-process",
+            "get-service",
             "icacls",
             "iex",
             "ipconfig",
@@ -194,6 +198,7 @@ const PROGRAMS: &[(Kind, &[&str])] = &[
             "rubeus",
             "rundll32",
             "schtasks",
+            "start-sleep",
             "sysinfo",
             "systeminfo",
             "taskkill",
@@ -498,7 +503,7 @@ fn strip_extension(name: &[u8]) -> &[u8] {
 }
 
 pub(super) fn lookup(name: &[u8]) -> Option<Kind> {
-    let mut lower = [0u8; 12];
+    let mut lower = [0u8; 13];
     let target = lower.get_mut(..name.len())?;
     target.copy_from_slice(name);
     target.make_ascii_lowercase();
