@@ -267,6 +267,12 @@ fn tokens(kind: Kind, body: &[u8]) -> u8 {
                 }
             }
             (Some(Token::Number), Some(Token::Mark(b'=')), Token::Mark(b'=')) => MEDIUM,
+            // Django's sum.
+            (Some(Token::Number), Some(Token::Mark(b'|')), Token::Word(filter))
+                if is(filter, "add") && more.starts_with(b":") =>
+            {
+                MEDIUM
+            }
             (_, Some(Token::Number), Token::Number) if spaced && kind != Kind::Angle => MEDIUM,
             // A member of a literal.
             (Some(Token::Text(_) | Token::Empty), Some(Token::Mark(b'.')), Token::Word(_)) => HIGH,

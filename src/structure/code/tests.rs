@@ -6,6 +6,7 @@ use super::*;
 fn an_expression_that_computes_or_reaches_out_is_found() {
     let attacks = [
         "{{7*7}}",
+        "{{528|add:475}}",
         "${7*7}",
         "${applicationScope}",
         "${pageContext.request.getSession().setAttribute('a',1)}",
