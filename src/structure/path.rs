@@ -943,6 +943,7 @@ impl Path {
                 };
                 // `/wiki/etc/passwd` is a page about it, as far as the path tells.
                 let deep = index > 0
+                    && self.absolute
                     && !top
                     && ROOTS.contains(place)
                     && !names.first().is_some_and(|first| {

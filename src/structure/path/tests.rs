@@ -260,7 +260,7 @@ const TABLE: &[(u8, &[&str])] = &[
         0,
         &[
             "/wiki/etc/passwd",
-            "blog/proc/self",
+            "/blog/proc/self",
             "wp-config.php location",
             ".htaccess redirect",
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...",
