@@ -15,7 +15,7 @@ use crate::limits;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{CidrRecord, Index, MatcherRecord, NodeKind, Op, Run, Section};
 use crate::scan::Hits;
-use crate::structure::{Structure, sql};
+use crate::structure::{Steps, Structure, sql};
 use crate::text::Case;
 
 /// Where a matcher was satisfied.
@@ -65,6 +65,8 @@ pub struct Evaluation<'a> {
 pub struct Work {
     short: Cell<u32>,
     long: Cell<u32>,
+    /// What both were at first.
+    of: (u32, u32),
     /// Whether something was not looked at.
     cut: Cell<bool>,
     /// Whether a question below the negation at hand was not answered.
@@ -73,31 +75,29 @@ pub struct Work {
 
 impl Default for Work {
     fn default() -> Work {
-        Work {
-            short: Cell::new(limits::SHORT_WORK),
-            long: Cell::new(limits::LONG_WORK),
-            cut: Cell::new(false),
-            unpaid: Cell::new(false),
-        }
+        Work::of(limits::SHORT_WORK, limits::LONG_WORK)
     }
 }
 
 impl Work {
+    fn of(short: u32, long: u32) -> Work {
+        Work {
+            short: Cell::new(short),
+            long: Cell::new(long),
+            of: (short, long),
+            cut: Cell::new(false),
+            unpaid: Cell::new(false),
+        }
+    }
+
     /// For a body, which has long texts by its nature.
     pub fn for_body() -> Work {
-        Work {
-            long: Cell::new(limits::BODY_WORK),
-            ..Work::default()
-        }
+        Work::of(limits::SHORT_WORK, limits::BODY_WORK)
     }
 
     /// For looking at what no gateway would look at.
     pub fn unlimited() -> Work {
-        Work {
-            short: Cell::new(u32::MAX),
-            long: Cell::new(u32::MAX),
-            ..Work::default()
-        }
+        Work::of(u32::MAX, u32::MAX)
     }
 
     /// Whether something was not looked at.
@@ -107,28 +107,33 @@ impl Work {
 
     /// Steps taken so far, in short texts and in long ones.
     pub fn spent(&self) -> (u32, u32) {
+        let (short, long) = self.of;
         (
-            limits::SHORT_WORK.saturating_sub(self.short.get()),
-            limits::LONG_WORK.saturating_sub(self.long.get()),
+            short.saturating_sub(self.short.get()),
+            long.saturating_sub(self.long.get()),
         )
     }
 
     /// Takes the steps of one question about `bytes` bytes. Returns whether there were enough.
-    fn pay(&self, bytes: usize, steps_a_byte: u32) -> bool {
+    fn pay(&self, bytes: usize, steps: usize) -> bool {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.spend(bytes, |left| left.take(steps))
+    }
+
+    /// Lets a question about `bytes` bytes take steps from the budget for such texts.
+    pub fn spend<T>(&self, bytes: usize, ask: impl FnOnce(&Steps) -> T) -> T {
         let budget = match bytes <= limits::SHORT_TEXT {
             true => &self.short,
             false => &self.long,
         };
-        let steps = u32::try_from(bytes)
-            .unwrap_or(u32::MAX)
-            .saturating_mul(steps_a_byte);
-        let left = budget.get().checked_sub(steps);
-        budget.set(left.unwrap_or(0));
-        if left.is_none() {
+        let steps = Steps::new(budget.get());
+        let answer = ask(&steps);
+        budget.set(steps.left());
+        if steps.ran_out() {
             self.cut.set(true);
             self.unpaid.set(true);
         }
-        left.is_some()
+        answer
     }
 }
 
@@ -389,15 +394,12 @@ impl Evaluation<'_> {
             if text.superseded {
                 return None;
             }
-            if !self.work.pay(bytes.len(), DETECTOR_STEPS) {
-                return None;
-            }
-            if detector == Structure::Sqli && sql::is_handed_over(text.name, bytes) {
-                return None;
-            }
-            let finding = detector
-                .find(bytes, &self.work.cut)
-                .filter(|found| found.confidence >= matcher.detail)?;
+            let found = self.work.spend(bytes.len(), |steps| {
+                let is_handed_over =
+                    detector == Structure::Sqli && sql::is_handed_over(text.name, bytes, steps);
+                detector.find(bytes, steps).filter(|_| !is_handed_over)
+            });
+            let finding = found.filter(|found| found.confidence >= matcher.detail)?;
             return Some((finding.start, finding.end, Some(finding.confidence)));
         }
         if text.part {
@@ -408,20 +410,21 @@ impl Evaluation<'_> {
         match op {
             Op::Equals | Op::Contains | Op::StartsWith | Op::EndsWith | Op::Wildcard => {
                 let compare = |literal: &[u8]| {
-                    if (op == Op::Contains || op == Op::Wildcard) && !self.work.pay(bytes.len(), 1)
-                    {
-                        return None;
-                    }
-                    compare(op, case, bytes, literal)
+                    let answer = |steps: &Steps| compare(op, case, bytes, literal, steps);
+                    self.work.spend(bytes.len(), answer)
                 };
                 let (start, end) = question.literals.as_ref()?.find_map(self, compare)?;
                 Some((start, end, None))
             }
             Op::Regex => {
                 if let Some(required) = &question.literals {
-                    required.find_map(self, |literal| Case::Folded.find(bytes, literal))?;
+                    required.find_map(self, |literal| {
+                        let search =
+                            |steps: &Steps| Case::Folded.find_within(bytes, literal, steps);
+                        self.work.spend(bytes.len(), search)
+                    })?;
                 }
-                if !self.work.pay(bytes.len(), 1) {
+                if !self.work.pay(bytes.len(), QUESTION_STEPS + bytes.len()) {
                     return None;
                 }
                 let end = question.automaton.as_mut()?.match_end(bytes)?;
@@ -457,7 +460,10 @@ impl Evaluation<'_> {
                 self.texts
                     .iter()
                     .filter(|text| text.field == other && !text.part)
-                    .find_map(|text| compare(op, case, bytes, text.bytes))
+                    .find_map(|text| {
+                        let answer = |steps: &Steps| compare(op, case, bytes, text.bytes, steps);
+                        self.work.spend(bytes.len(), answer)
+                    })
                     .map(|(start, end)| (start, end, None))
             }
             Op::Structure | Op::Exists => None,
@@ -528,8 +534,10 @@ impl Literals<'_> {
     }
 }
 
-/// Steps that a detector takes for a byte.
-const DETECTOR_STEPS: u32 = 4;
+/// Steps that a question costs whatever the text.
+const QUESTION_STEPS: usize = 8;
+/// Steps for each byte that is held against a wildcard pattern.
+const WILDCARD_STEPS: usize = 4;
 
 /// The detector that a matcher with [`Op::Structure`] asks.
 fn detector(matcher: &MatcherRecord) -> Option<Structure> {
@@ -553,11 +561,27 @@ fn answers(field: Field, text: &Text<'_>, name: &[u8]) -> bool {
     }
 }
 
-fn compare(op: Op, case: Case, text: &[u8], literal: &[u8]) -> Option<(usize, usize)> {
+fn compare(
+    op: Op,
+    case: Case,
+    text: &[u8],
+    literal: &[u8],
+    steps: &Steps,
+) -> Option<(usize, usize)> {
     let len = literal.len();
+    let cost = match op {
+        Op::Wildcard => text.len().saturating_mul(WILDCARD_STEPS),
+        _ => 1,
+    };
+    if !steps.take(u32::try_from(cost).unwrap_or(u32::MAX)) {
+        return None;
+    }
     match op {
         Op::Equals => case.equal(text, literal).then_some((0, len)),
-        Op::Contains => case.find(text, literal).map(|start| (start, start + len)),
+        Op::Contains => {
+            let start = case.find_within(text, literal, steps)?;
+            Some((start, start + len))
+        }
         Op::StartsWith => case.equal(text.get(..len)?, literal).then_some((0, len)),
         Op::EndsWith => {
             let start = text.len().checked_sub(len)?;

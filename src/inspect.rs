@@ -717,7 +717,7 @@ impl Inspector {
                 && spot.detector == Some(Structure::Command)
                 && source == Source::Request
             {
-                keep_commands(spot, texts, commands);
+                keep_commands(spot, texts, work, commands);
             }
             detections.push(detection(index, &rule, outcome, texts));
         }
@@ -762,7 +762,7 @@ fn reads_body(rules: &RuleSet, rule: u32) -> bool {
 
 /// Keeps the command lines in all texts of the field in which one was found: where one parameter is an
 /// attack, another may be as well.
-fn keep_commands(spot: Spot, texts: &[Text<'_>], commands: &mut Vec<Injected>) {
+fn keep_commands(spot: Spot, texts: &[Text<'_>], work: &Work, commands: &mut Vec<Injected>) {
     let Some(field) = texts.get(spot.text).map(|text| text.field) else {
         return;
     };
@@ -773,7 +773,10 @@ fn keep_commands(spot: Spot, texts: &[Text<'_>], commands: &mut Vec<Injected>) {
         if commands.len() == limits::INJECTED_COMMANDS {
             return;
         }
-        if let Some((finding, (start, end))) = shell::injected_command(text.bytes)
+        let injected = work.spend(text.bytes.len(), |steps| {
+            shell::injected_command(text.bytes, steps)
+        });
+        if let Some((finding, (start, end))) = injected
             && finding.confidence >= structure::MEDIUM
             && let Some(line) = text.bytes.get(start..end).filter(|line| !line.is_empty())
             && commands.iter().all(|command| command.line != line)

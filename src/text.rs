@@ -4,6 +4,11 @@
 //! folding more would need tables that no request pays for. `docs/RULES.md` says so to authors.
 
 use crate::ruleset::layout::{WILDCARD_MANY, WILDCARD_ONE, fold_gram};
+use crate::structure::Steps;
+
+/// Steps that a search costs whatever the text, and the bytes that it jumps over in one.
+const SEARCH_STEPS: u32 = 8;
+const JUMPED_A_STEP: u32 = 12;
 
 /// Bytes of a text that is searched for the first byte of a needle, rather than its rarest.
 const SHORT: usize = 64;
@@ -59,6 +64,15 @@ impl Case {
 
     /// Where `needle` first stands in `text`. An empty needle stands at the start.
     pub fn find(self, text: &[u8], needle: &[u8]) -> Option<usize> {
+        self.find_within(text, needle, &Steps::unlimited())
+    }
+
+    /// The same, as far as the steps go.
+    pub fn find_within(self, text: &[u8], needle: &[u8], steps: &Steps) -> Option<usize> {
+        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        if !steps.take(SEARCH_STEPS + bytes / JUMPED_A_STEP) {
+            return None;
+        }
         let first = needle.first().map(|byte| (0, *byte));
         // In a short text there is little to be saved.
         let Some((place, byte)) = first
@@ -90,6 +104,10 @@ impl Case {
             if credit == 0
                 && let Some(start) = needle.first_chunk::<4>()
             {
+                let rest = u32::try_from(text.len() - from).unwrap_or(u32::MAX);
+                if !steps.take(rest) {
+                    return None;
+                }
                 return self.find_step_by_step(text, needle, from, u32::from_le_bytes(*start));
             }
         }

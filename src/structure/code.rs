@@ -23,7 +23,7 @@
 mod tests;
 mod words;
 
-use super::{Finding, Gate, HIGH, LOW, MEDIUM};
+use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps};
 use crate::normalise::{ANGLE, BRACKET, MARK};
 use words::{APPLIERS, CALLS, COMMANDS, LOOKUPS, NAMES, OBJECTS, PACKAGES, STATEMENTS, STEMS};
 
@@ -32,6 +32,9 @@ pub const GATE: Gate = Gate {
     classes: BRACKET | ANGLE | MARK,
     words: &[],
 };
+
+/// Steps that a byte between delimiters costs.
+const BODY_STEPS: u32 = 16;
 
 /// A pair of delimiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +93,13 @@ struct Expression<'a> {
 }
 
 /// Finds the surest expression of a value.
-#[inline(never)]
 pub fn code(value: &[u8]) -> Option<Finding> {
+    code_within(value, &Steps::unlimited())
+}
+
+/// The same, as far as the steps go.
+#[inline(never)]
+pub fn code_within(value: &[u8], steps: &Steps) -> Option<Finding> {
     let mut best: Option<Finding> = None;
     let mut at = 0;
     // Where an unclosed `${` began.
@@ -106,6 +114,10 @@ pub fn code(value: &[u8]) -> Option<Finding> {
         };
         let body_at = at + opening;
         let (end, closed) = body_end(value, body_at, kind);
+        let bytes = u32::try_from(end - at).unwrap_or(u32::MAX);
+        if !steps.take(bytes.saturating_mul(BODY_STEPS)) {
+            break;
+        }
         let body = value.get(body_at..end).unwrap_or_default();
         let nested = kind == Kind::Dollar && outer.is_some();
         let confidence = if nested {

@@ -29,7 +29,7 @@ mod tests;
 mod unescape;
 mod words;
 
-use super::{Finding, HIGH, LOW, MEDIUM};
+use super::{Finding, HIGH, LOW, MEDIUM, Steps};
 use unescape::Plain;
 use words::holds;
 
@@ -100,6 +100,19 @@ const SIGNS: [bool; 256] = {
     table
 };
 
+/// The bytes that make [`Page::run`] look, and the steps that a look costs.
+const LOOKED_AT: [bool; 256] = {
+    let mut table = [false; 256];
+    let signs = b"<'\"=:(`.[-";
+    let mut i = 0;
+    while i < signs.len() {
+        table[signs[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+const SIGN_STEPS: u32 = 24;
+
 fn may_hold(value: &[u8]) -> bool {
     value.iter().any(|b| GATE.contains(b))
         || GATE_WORDS.iter().any(|word| {
@@ -110,19 +123,24 @@ fn may_hold(value: &[u8]) -> bool {
 }
 
 /// Finds markup or script that a page would run. Total, linear; allocates only to undo escapes.
-#[inline(never)]
 pub fn xss(value: &[u8]) -> Option<Finding> {
+    xss_within(value, &Steps::unlimited())
+}
+
+/// The same, as far as the steps go.
+#[inline(never)]
+pub fn xss_within(value: &[u8], steps: &Steps) -> Option<Finding> {
     if !gate(value) {
         return None;
     }
-    let plain = Page::new(value).run();
+    let plain = Page::new(value).run(steps);
     if plain.is_some_and(|found| found.confidence >= HIGH) {
         return plain;
     }
     let Some(unescaped) = unescape::unescape(value) else {
         return plain;
     };
-    let hidden = Page::new(&unescaped.text).run().map(|found| {
+    let hidden = Page::new(&unescaped.text).run(steps).map(|found| {
         let start = unescaped.origin.get(found.start).copied().unwrap_or(0);
         let end = unescaped
             .origin
@@ -204,8 +222,11 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn run(mut self) -> Option<Finding> {
+    fn run(mut self, steps: &Steps) -> Option<Finding> {
         for (at, &byte) in self.text.iter().enumerate() {
+            if LOOKED_AT[usize::from(byte)] && !steps.take(SIGN_STEPS) {
+                break;
+            }
             match byte {
                 b'<' => self.open(at),
                 b'>' if self.quoted == 0 => self.tag = None,

@@ -49,17 +49,71 @@ numbered! {
 }
 
 impl Structure {
-    /// Runs the detector. Says in `gave_up` whether there was more in the value than it looks at.
-    pub fn find(self, value: &[u8], gave_up: &Cell<bool>) -> Option<Finding> {
+    /// Runs the detector, as far as the steps go.
+    pub fn find(self, value: &[u8], steps: &Steps) -> Option<Finding> {
+        let steps_a_byte = match self {
+            Structure::Traversal | Structure::Ssrf => 6,
+            _ => 2,
+        };
+        let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        if !steps.take(bytes.saturating_mul(steps_a_byte)) {
+            return None;
+        }
         match self {
-            Structure::Sqli => sql::sqli(value),
-            Structure::Xss => html::xss(value),
-            Structure::Command => shell::command_within(value, gave_up),
+            Structure::Sqli => sql::sqli_within(value, steps),
+            Structure::Xss => html::xss_within(value, steps),
+            Structure::Command => shell::command_within(value, steps),
             Structure::Traversal => path::traversal(value),
             Structure::Ssrf => url::ssrf(value),
-            Structure::Code => code::code(value),
+            Structure::Code => code::code_within(value, steps),
             Structure::Spam => host::spam(value),
         }
+    }
+}
+
+/// What may still be spent on a value. A step is about eight instructions of a processor: what reading a byte and a look
+/// at a table take.
+#[derive(Debug)]
+pub struct Steps {
+    left: Cell<u32>,
+    ran_out: Cell<bool>,
+}
+
+impl Steps {
+    /// So many.
+    pub fn new(left: u32) -> Steps {
+        Steps {
+            left: Cell::new(left),
+            ran_out: Cell::new(false),
+        }
+    }
+
+    /// As many as it takes.
+    pub fn unlimited() -> Steps {
+        Steps::new(u32::MAX)
+    }
+
+    /// Takes some. Returns whether there were enough; if not, there are none any more.
+    #[inline]
+    pub fn take(&self, steps: u32) -> bool {
+        match self.left.get().checked_sub(steps) {
+            Some(left) => self.left.set(left),
+            None => {
+                self.left.set(0);
+                self.ran_out.set(true);
+            }
+        }
+        !self.ran_out.get()
+    }
+
+    /// How many there still are.
+    pub fn left(&self) -> u32 {
+        self.left.get()
+    }
+
+    /// Whether there were not enough at some time.
+    pub fn ran_out(&self) -> bool {
+        self.ran_out.get()
     }
 }
 

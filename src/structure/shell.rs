@@ -35,7 +35,7 @@ mod word;
 
 use std::cell::Cell;
 
-use super::{Finding, Gate, HIGH, LOW, MEDIUM};
+use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps};
 use crate::normalise::{
     AMPERSAND, ANGLE, BACKSLASH, BRACKET, CONTROL, DOLLAR, PAREN, PERCENT, PIPE, PLUS, QUOTE,
     SEMICOLON, SPACE, classes,
@@ -81,25 +81,25 @@ enum Place {
     Inside,
 }
 
-/// Programs, each where a shell would start one, that are weighed in one value before the detector gives up. What nobody
-/// takes for an attack has a few; each costs as much as reading a few hundred bytes.
-pub const PROGRAMS: u32 = 256;
+/// Steps that a command costs where a shell would start one, and one of the other marks of a shell.
+const COMMAND_STEPS: u32 = 24;
+const MARK_STEPS: u32 = 4;
 
 /// Says whether `value` holds a command where a shell would run it. Linear, no allocation, total.
 pub fn command(value: &[u8]) -> Option<Finding> {
-    command_within(value, &Cell::new(false))
+    command_within(value, &Steps::unlimited())
 }
 
-/// The same, and says in `gave_up` whether there was more than is looked at, see [`PROGRAMS`].
-pub fn command_within(value: &[u8], gave_up: &Cell<bool>) -> Option<Finding> {
-    scan(value, gave_up).map(|(finding, _)| finding)
+/// The same, as far as the steps go.
+pub fn command_within(value: &[u8], steps: &Steps) -> Option<Finding> {
+    scan(value, steps).map(|(finding, _)| finding)
 }
 
 /// The same, and the command line that `value` tries to run: the bytes from its command word to the end of the
 /// injected text, without closing marks. Same cost as [`command`].
-pub fn injected_command(value: &[u8]) -> Option<(Finding, (usize, usize))> {
+pub fn injected_command(value: &[u8], steps: &Steps) -> Option<(Finding, (usize, usize))> {
     // Only for the hit that counts: finding an end costs a look at the rest of the value.
-    scan(value, &Cell::new(false)).map(|(finding, span)| {
+    scan(value, steps).map(|(finding, span)| {
         let end = if span.inside {
             close(value, span.from, span.limit)
         } else {
@@ -119,7 +119,7 @@ struct Span {
     limit: usize,
 }
 
-fn scan(value: &[u8], gave_up: &Cell<bool>) -> Option<Hit> {
+fn scan(value: &[u8], steps: &Steps) -> Option<Hit> {
     if classes(value) & GATE.classes == 0 && !value.contains(&b'/') {
         return None;
     }
@@ -219,8 +219,7 @@ fn scan(value: &[u8], gave_up: &Cell<bool>) -> Option<Hit> {
         if keep(hit) {
             return best;
         }
-        if head.programs.get() > PROGRAMS {
-            gave_up.set(true);
+        if !steps.take(MARK_STEPS + COMMAND_STEPS * head.commands.take()) {
             return best;
         }
         head.see(byte);
@@ -307,8 +306,8 @@ struct Head {
     path: bool,
     /// Parentheses that are open: a group of a regular expression.
     open: usize,
-    /// Programs that were weighed.
-    programs: Cell<u32>,
+    /// Commands that were read since it was last asked.
+    commands: Cell<u32>,
 }
 
 impl Head {
@@ -399,8 +398,10 @@ fn at(
     head: &Head,
 ) -> Option<Hit> {
     let start = skip_group(value, from, place);
+    head.commands.set(head.commands.get() + 1);
     let mut command = read(value, start, limit)?;
-    head.programs.set(head.programs.get() + 1);
+    // One that is known is weighed as well.
+    head.commands.set(head.commands.get() + 2);
     let mut shape = shape(value, command.end, limit);
     if shape == Shape::Prose && command.runs {
         // `;time id`: the word that counts is the next one.

@@ -29,7 +29,7 @@ mod scan;
 mod tests;
 mod words;
 
-use super::{Finding, HIGH, LOW, MEDIUM};
+use super::{Finding, HIGH, LOW, MEDIUM, Steps};
 use scan::Scan;
 
 /// Every finding needs at least one of these bytes: a value without them is silent. [`gate`] is
@@ -138,19 +138,24 @@ const SIGNS: [Sign; 256] = {
 
 /// Finds SQL that would change the query around the value. Total, linear; allocates only for
 /// characters that some databases turn into quotes.
-#[inline(never)]
 pub fn sqli(value: &[u8]) -> Option<Finding> {
+    sqli_within(value, &Steps::unlimited())
+}
+
+/// The same, as far as the steps go.
+#[inline(never)]
+pub fn sqli_within(value: &[u8], steps: &Steps) -> Option<Finding> {
     if !gate(value) {
         return None;
     }
-    let found = read(value);
+    let found = read(value, steps);
     if found.is_some_and(|found| found.confidence >= MEDIUM) {
         return found;
     }
     let Some(fitted) = best_fit(value) else {
         return found;
     };
-    let hidden = read(&fitted).map(|hidden| Finding {
+    let hidden = read(&fitted, steps).map(|hidden| Finding {
         confidence: hidden.confidence.min(MEDIUM),
         ..hidden
     });
@@ -160,7 +165,7 @@ pub fn sqli(value: &[u8]) -> Option<Finding> {
 /// Whether a parameter is handed a whole statement: one that is called after SQL, as that of phpMyAdmin and Adminer are, and
 /// whose value begins as a statement does. That is what the parameter is for; nothing is changed in its shape.
 /// A statement that reaches out of the database, or waits, is none that a person sends.
-pub fn is_handed_over(name: &[u8], value: &[u8]) -> bool {
+pub fn is_handed_over(name: &[u8], value: &[u8], steps: &Steps) -> bool {
     if !STATEMENT_NAMES
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
@@ -183,8 +188,12 @@ pub fn is_handed_over(name: &[u8], value: &[u8]) -> bool {
             .iter()
             .any(|reach| starts_with(text, reach.as_bytes()))
     };
-    begins && !(0..value.len()).any(reaches_out)
+    let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    begins && steps.take(bytes.saturating_mul(REACH_STEPS)) && !(0..value.len()).any(reaches_out)
 }
+
+/// Steps that a look for all of [`REACHES`] costs at one byte.
+const REACH_STEPS: u32 = 12;
 
 /// Names of parameters that are handed whole statements.
 const STATEMENT_NAMES: &[&str] = &[
@@ -254,7 +263,7 @@ fn best_fit(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads the value in each of its places and gives the surest finding.
-fn read(value: &[u8]) -> Option<Finding> {
+fn read(value: &[u8], steps: &Steps) -> Option<Finding> {
     let mut best: Option<Finding> = None;
     let mut consider = |found: Option<Finding>| -> bool {
         if let Some(found) = found
@@ -264,15 +273,15 @@ fn read(value: &[u8]) -> Option<Finding> {
         }
         best.is_some_and(|best| best.confidence >= HIGH)
     };
-    if consider(Scan::whole(value).run()) {
+    if consider(Scan::whole(value).run(steps)) {
         return best;
     }
     for quote in [b'\'', b'"', b'`'] {
         if let Some(at) = closing_quote(value, quote)
             && consider(if opens(value, at) {
-                Scan::strings(value, at + 1, quote).run()
+                Scan::strings(value, at + 1, quote).run(steps)
             } else {
-                Scan::behind(value, at).run()
+                Scan::behind(value, at).run(steps)
             })
         {
             return best;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::testing::{check_any, check_linear, check_table, mutations};
-use super::{GATE, command, injected_command};
+use super::{GATE, Steps, command, injected_command};
 use crate::structure::{HIGH, LOW, MEDIUM};
 
 /// Values by the step at which they are found; 0 is silence.
@@ -944,17 +944,17 @@ fn the_injected_command_line_is_cut_out() {
         ("cat${IFS}/etc/passwd", "cat${IFS}/etc/passwd"),
     ];
     for (value, line) in table {
-        let (_, (from, to)) = injected_command(value.as_bytes()).unwrap();
+        let (_, (from, to)) = injected_command(value.as_bytes(), &Steps::unlimited()).unwrap();
         assert_eq!(&value[from..to], line, "{value}");
     }
-    assert_eq!(injected_command(b"cat; dog"), None);
+    assert_eq!(injected_command(b"cat; dog", &Steps::unlimited()), None);
 }
 
 #[test]
 fn the_command_line_lies_inside_any_value() {
     let mut ran = 0;
     mutations(TABLE, 20_000, |value| {
-        let line = injected_command(value).map(|(_, line)| line);
+        let line = injected_command(value, &Steps::unlimited()).map(|(_, line)| line);
         assert_eq!(line.is_some(), command(value).is_some());
         if let Some((from, to)) = line {
             assert!(from <= to && to <= value.len(), "{from}..{to} of {value:?}");

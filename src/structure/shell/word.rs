@@ -51,7 +51,7 @@ fn is_runner(word: &[u8]) -> bool {
     RUNNERS.iter().any(|r| word == r.as_bytes())
 }
 
-/// Programs by kind, each list sorted for the binary search.
+/// Programs by kind.
 const PROGRAMS: &[(Kind, &[&str])] = &[
     (
         Strong,
@@ -222,26 +222,31 @@ const PROGRAMS: &[(Kind, &[&str])] = &[
     ),
 ];
 
-/// A bit for each name in [`PROGRAMS`] by its hash: most other words have none.
-const PROGRAM_BITS: [u64; PROGRAM_BITS_WORDS] = {
-    let mut bits = [0; PROGRAM_BITS_WORDS];
+/// The names in [`PROGRAMS`] by their hash: where each list and each name in it stands, plus one; behind a taken place
+/// comes the next one.
+const PLACES: [(u8, u8); PLACES_LEN] = {
+    let mut places = [(0, 0); PLACES_LEN];
     let mut list = 0;
     while list < PROGRAMS.len() {
         let names = PROGRAMS[list].1;
         let mut index = 0;
         while index < names.len() {
-            let bit = bit_of(names[index].as_bytes());
-            bits[bit / 64] |= 1 << (bit % 64);
+            let mut place = hash_of(names[index].as_bytes());
+            while places[place].0 != 0 {
+                place = (place + 1) % PLACES_LEN;
+            }
+            places[place] = (list as u8 + 1, index as u8);
             index += 1;
         }
         list += 1;
     }
-    bits
+    places
 };
-const PROGRAM_BITS_WORDS: usize = 64;
+/// More than four times the names, so that most other words are no name at the first look.
+const PLACES_LEN: usize = 2048;
 
-/// Which bit a name has, in lower case.
-const fn bit_of(name: &[u8]) -> usize {
+/// Where a name would be looked up, in lower case.
+const fn hash_of(name: &[u8]) -> usize {
     let mut hash = name.len() as u32;
     let mut index = 0;
     while index < name.len() {
@@ -249,7 +254,7 @@ const fn bit_of(name: &[u8]) -> usize {
         index += 1;
     }
     // The upper bits depend on all bytes.
-    (hash >> 20) as usize % (PROGRAM_BITS_WORDS * 64)
+    (hash >> 20) as usize % PLACES_LEN
 }
 
 /// What a wildcard word is tried against.
@@ -507,17 +512,15 @@ pub(super) fn lookup(name: &[u8]) -> Option<Kind> {
     let target = lower.get_mut(..name.len())?;
     target.copy_from_slice(name);
     target.make_ascii_lowercase();
-    let bit = bit_of(target);
-    if PROGRAM_BITS
-        .get(bit / 64)
-        .is_none_or(|bits| bits >> (bit % 64) & 1 == 0)
-    {
-        return None;
-    }
-    let &(kind, _) = PROGRAMS.iter().find(|(_, list)| {
-        list.binary_search_by(|program| program.as_bytes().cmp(target))
-            .is_ok()
-    })?;
+    let mut place = hash_of(target);
+    let kind = loop {
+        let (list, index) = PLACES.get(place).copied()?;
+        let (kind, names) = PROGRAMS.get(usize::from(list.checked_sub(1)?))?;
+        if names.get(usize::from(index))?.as_bytes() == target {
+            break *kind;
+        }
+        place = (place + 1) % PLACES_LEN;
+    };
     // A Unix shell tells `Cat` from `cat`.
     (target == name || matches!(kind, Windows | WindowsWord | WindowsVerb)).then_some(kind)
 }

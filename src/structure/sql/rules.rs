@@ -3,13 +3,24 @@
 use super::lex::Kind;
 use super::scan::{Operand, Place, Scan, WINDOW, Weight};
 use super::words::Word;
-use super::{Finding, HIGH, LOW, MEDIUM, starts_with};
+use super::{Finding, HIGH, LOW, MEDIUM, Steps, starts_with};
+
+/// Steps that a token costs, and one behind which a comparison may stand.
+const TOKEN_STEPS: u32 = 32;
+const LOGIC_STEPS: u32 = 96;
 
 impl Scan<'_> {
     /// The surest construct in the value.
-    pub fn run(mut self) -> Option<Finding> {
+    pub fn run(mut self, steps: &Steps) -> Option<Finding> {
         let mut best: Option<Finding> = None;
         while self.kind(0) != Kind::End {
+            let cost = match self.kind(0) {
+                Kind::OrOr | Kind::AndAnd | Kind::Word(Word::Logic) => LOGIC_STEPS,
+                _ => TOKEN_STEPS,
+            };
+            if !steps.take(cost) {
+                break;
+            }
             let confidence = self.judge();
             if confidence > best.map_or(0, |best| best.confidence) {
                 let start = match (self.place, self.quote) {

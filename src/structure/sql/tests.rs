@@ -1,5 +1,6 @@
 //! The cases in `cases.txt`, what [`casefile`] holds them to, and this detector's own gate.
 
+use super::super::Steps;
 use super::*;
 use crate::structure::{Structure, casefile};
 use std::cell::Cell;
@@ -60,7 +61,9 @@ const UNITS: &[&str] = &[
 
 #[test]
 fn a_statement_handed_to_a_tool_is_no_injection() {
-    let handed = |name: &str, value: &str| is_handed_over(name.as_bytes(), value.as_bytes());
+    let handed = |name: &str, value: &str| {
+        is_handed_over(name.as_bytes(), value.as_bytes(), &Steps::unlimited())
+    };
     assert!(handed("sql_query", "SELECT * FROM `a` WHERE b LIKE '%c%'"));
     assert!(handed("SQL", "\n  insert into t values (1, 'x')"));
     for (name, value) in [
