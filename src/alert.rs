@@ -9,7 +9,6 @@
 //! characters (they are written `\xHH`), is bounded, and has the values of secrets masked.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -172,6 +171,11 @@ pub struct Properties {
     pub truncated: bool,
 }
 
+/// A map as JSON has it. Not one of the library's, which are several kilobytes of module.
+fn as_map<S: serde::Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+}
+
 /// What several events came to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -186,7 +190,8 @@ pub struct Correlation {
     /// How far back they were counted.
     pub window_seconds: u64,
     /// The fields that they have in common, as the rule calls them, and their values; those of secrets masked.
-    pub group_key: BTreeMap<String, String>,
+    #[serde(serialize_with = "as_map")]
+    pub group_key: Vec<(String, String)>,
 }
 
 impl Correlation {
@@ -199,12 +204,15 @@ impl Correlation {
             };
             (label, value)
         };
+        let mut group_key: Vec<(String, String)> = counted.group.iter().map(key).collect();
+        sorted::by_text(&mut group_key, |(label, _)| label.as_bytes());
+        group_key.dedup_by(|later, kept| later.0 == kept.0);
         Correlation {
             rule_id: rules.text(rule.id).to_owned(),
             count: counted.count,
             estimated: counted.is_estimate,
             window_seconds: counted.timespan_ns / 1_000_000_000,
-            group_key: counted.group.iter().map(key).collect(),
+            group_key,
         }
     }
 }

@@ -23,6 +23,9 @@ const ENCODED_URL: Classes = ENCODED & !normalise::AMPERSAND | normalise::PLUS;
 /// A range of the buffer.
 type Range = std::ops::Range<usize>;
 
+/// Shown each new text with its classes of bytes. One type for all callers: decoding is compiled once.
+type Scan<'s> = &'s mut dyn FnMut(&[u8], Classes);
+
 /// One view of one field.
 #[derive(Clone, Debug)]
 struct Piece {
@@ -86,14 +89,13 @@ impl Decoded {
 
     /// Adds the views of a URL (the request target, a Referer) that is header number `header`.
     /// `scan` is shown each new text with its classes of bytes, the separators of a query not counted.
-    #[inline]
     pub fn url(
         &mut self,
         header: usize,
         field: Field,
         url: &[u8],
         classes: Classes,
-        mut scan: impl FnMut(&[u8], Classes),
+        scan: Scan<'_>,
     ) {
         let target = field == Field::Uri;
         if Decoded::decodes(true, classes) {
@@ -105,10 +107,10 @@ impl Decoded {
                 self.classes_from(first),
             );
             if let Some(query) = split_url(url).1.filter(|_| target) {
-                self.other_readings(header, Field::QueryValue, query, &mut scan);
+                self.other_readings(header, Field::QueryValue, query, scan);
             }
-            self.unnest_from(first, &mut scan);
-            self.unescape_from(first, &mut scan);
+            self.unnest_from(first, scan);
+            self.unescape_from(first, scan);
             let stem = self.text(start..stem_end);
             if target && path::needs_resolving(stem, normalise::classes(stem)) {
                 let stem = self.text(start..stem_end).to_vec();
@@ -120,10 +122,10 @@ impl Decoded {
         if let Some(query) = query.filter(|query| query.len() > nested::SHORTEST) {
             if target {
                 let first = self.pieces.len();
-                self.other_readings(header, Field::QueryValue, query, &mut scan);
-                self.unescape_from(first, &mut scan);
+                self.other_readings(header, Field::QueryValue, query, scan);
+                self.unescape_from(first, scan);
             }
-            self.unnest_query(header, field, query, &mut scan);
+            self.unnest_query(header, field, query, scan);
         }
         if target && path::needs_resolving(stem, classes) {
             self.resolve(header, stem, scan);
@@ -139,11 +141,21 @@ impl Decoded {
         name: &[u8],
         value: &[u8],
         classes: Classes,
-        mut scan: impl FnMut(&[u8], Classes),
+        scan: Scan<'_>,
     ) {
-        if !Decoded::decodes(false, classes) {
-            return;
+        if Decoded::decodes(false, classes) {
+            self.decode_value(header, field, name, value, scan);
         }
+    }
+
+    fn decode_value(
+        &mut self,
+        header: usize,
+        field: Field,
+        name: &[u8],
+        value: &[u8],
+        scan: Scan<'_>,
+    ) {
         let first = self.pieces.len();
         let name = self.push(name);
         let bytes = self.decode(value, false);
@@ -159,21 +171,18 @@ impl Decoded {
             bytes,
             part: false,
         });
-        self.unescape_from(first, &mut scan);
+        self.unescape_from(first, scan);
     }
 
     /// Adds the decoded cookies of a `Cookie` header, if it has something to undo.
     #[inline]
-    pub fn cookies(
-        &mut self,
-        header: usize,
-        value: &[u8],
-        classes: Classes,
-        mut scan: impl FnMut(&[u8], Classes),
-    ) {
-        if !Decoded::decodes(false, classes) {
-            return;
+    pub fn cookies(&mut self, header: usize, value: &[u8], classes: Classes, scan: Scan<'_>) {
+        if Decoded::decodes(false, classes) {
+            self.decode_cookies(header, value, scan);
         }
+    }
+
+    fn decode_cookies(&mut self, header: usize, value: &[u8], scan: Scan<'_>) {
         let first = self.pieces.len();
         let start = self.buffer.len();
         let mut truncated = false;
@@ -185,23 +194,17 @@ impl Decoded {
             self.text(start..self.buffer.len()),
             self.classes_from(first),
         );
-        self.unescape_from(first, &mut scan);
+        self.unescape_from(first, scan);
     }
 
     /// Adds the decoded values of a body, which is written as a query.
-    pub fn values(
-        &mut self,
-        header: usize,
-        query: &[u8],
-        classes: Classes,
-        mut scan: impl FnMut(&[u8], Classes),
-    ) {
+    pub fn values(&mut self, header: usize, query: &[u8], classes: Classes, scan: Scan<'_>) {
         let field = Field::BodyValue;
         if !Decoded::decodes(true, classes) {
             let first = self.pieces.len();
-            self.other_readings(header, field, query, &mut scan);
-            self.unescape_from(first, &mut scan);
-            return self.unnest_query(header, field, query, &mut scan);
+            self.other_readings(header, field, query, scan);
+            self.unescape_from(first, scan);
+            return self.unnest_query(header, field, query, scan);
         }
         let first = self.pieces.len();
         let start = self.buffer.len();
@@ -214,9 +217,9 @@ impl Decoded {
             self.text(start..self.buffer.len()),
             self.classes_from(first),
         );
-        self.other_readings(header, field, query, &mut scan);
-        self.unnest_from(first, &mut scan);
-        self.unescape_from(first, &mut scan);
+        self.other_readings(header, field, query, scan);
+        self.unnest_from(first, scan);
+        self.unescape_from(first, scan);
     }
 
     /// The texts that were made of header number `header`.
@@ -340,7 +343,7 @@ impl Decoded {
         });
     }
 
-    fn resolve(&mut self, header: usize, stem: &[u8], mut scan: impl FnMut(&[u8], Classes)) {
+    fn resolve(&mut self, header: usize, stem: &[u8], scan: Scan<'_>) {
         let start = self.buffer.len();
         path::resolve(stem, &mut self.buffer);
         if self.text(start..self.buffer.len()) == stem {
@@ -363,13 +366,7 @@ impl Decoded {
     /// Adds the values of a query as those servers read it that do not read it as most do: with `;` between parameters
     /// (Perl, older Python and Ruby), and with the values of a repeated name joined by a comma (ASP.NET), which matters where
     /// a comment can swallow the comma.
-    fn other_readings(
-        &mut self,
-        header: usize,
-        field: Field,
-        query: &[u8],
-        scan: &mut impl FnMut(&[u8], Classes),
-    ) {
+    fn other_readings(&mut self, header: usize, field: Field, query: &[u8], scan: Scan<'_>) {
         let first = self.pieces.len();
         let start = self.buffer.len();
         if memchr::memchr(b';', query).is_some() {
@@ -429,13 +426,7 @@ impl Decoded {
     }
 
     /// Adds what is nested in the values of a query that has nothing else to undo.
-    fn unnest_query(
-        &mut self,
-        header: usize,
-        field: Field,
-        query: &[u8],
-        scan: &mut impl FnMut(&[u8], Classes),
-    ) {
+    fn unnest_query(&mut self, header: usize, field: Field, query: &[u8], scan: Scan<'_>) {
         let field = if field == Field::Uri {
             Field::QueryValue
         } else {
@@ -464,7 +455,7 @@ impl Decoded {
     }
 
     /// Adds what is nested in the values among the pieces from `first` on, and in that, and so on.
-    fn unnest_from(&mut self, first: usize, scan: &mut impl FnMut(&[u8], Classes)) {
+    fn unnest_from(&mut self, first: usize, scan: Scan<'_>) {
         let mut from = first;
         for _ in 0..limits::DECODE_ROUNDS {
             let end = self.pieces.len();
@@ -486,7 +477,7 @@ impl Decoded {
 
     /// Adds what `value` holds: the text that it is the Base64 of, or its strings if it is JSON. The
     /// pieces are like `like`.
-    fn unnest(&mut self, like: &Piece, value: &[u8], scan: &mut impl FnMut(&[u8], Classes)) {
+    fn unnest(&mut self, like: &Piece, value: &[u8], scan: Scan<'_>) {
         let mut inside = Vec::new();
         if nested::is_json(value) {
             let mut rest = value;
@@ -512,13 +503,7 @@ impl Decoded {
 
     /// Adds a nested text, decoded in turn. `hidden` says that it does not stand in the whole that rules
     /// compare, so that each whole gets another view as well.
-    fn add_nested(
-        &mut self,
-        like: &Piece,
-        inside: &[u8],
-        hidden: bool,
-        scan: &mut impl FnMut(&[u8], Classes),
-    ) {
+    fn add_nested(&mut self, like: &Piece, inside: &[u8], hidden: bool, scan: Scan<'_>) {
         let bytes = self.decode(inside, false);
         scan(
             self.text(bytes.clone()),
@@ -544,7 +529,7 @@ impl Decoded {
     }
 
     /// Adds an unescaped view of each piece from `first` on that has escapes.
-    fn unescape_from(&mut self, first: usize, scan: &mut impl FnMut(&[u8], Classes)) {
+    fn unescape_from(&mut self, first: usize, scan: Scan<'_>) {
         for index in first..self.pieces.len() {
             let Some(piece) = self.pieces.get(index).cloned() else {
                 break;

@@ -574,7 +574,7 @@ impl Inspector {
                 name,
                 value,
                 normalise::classes(value),
-                |_, _| {},
+                &mut |_, _| {},
             );
         }
     }
@@ -799,7 +799,7 @@ fn make_views(
     name: &[u8],
     value: &[u8],
     classes: Classes,
-    scan: impl FnMut(&[u8], Classes),
+    scan: &mut dyn FnMut(&[u8], Classes),
 ) {
     match lane {
         Lane::Uri | Lane::Referer => decoded.url(index, field, value, classes, scan),
@@ -835,8 +835,16 @@ fn scan_header(
         false => classes,
     };
     hits.scan(rules, lane, value, classes, telling);
-    let scan = |text: &[u8], classes| hits.scan(rules, lane, text, classes, classes);
-    make_views(decoded, index, (lane, field), name, value, classes, scan);
+    let mut scan = |text: &[u8], classes| hits.scan(rules, lane, text, classes, classes);
+    make_views(
+        decoded,
+        index,
+        (lane, field),
+        name,
+        value,
+        classes,
+        &mut scan,
+    );
 }
 
 /// What became of the first header of its kind.

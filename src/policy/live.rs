@@ -7,7 +7,6 @@
 //!
 //! Memory: [`limits::LIVE_SETTINGS`] different texts of at most [`limits::LIVE_SETTINGS_BYTES`] are kept parsed.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::settings::Known;
@@ -79,7 +78,8 @@ pub fn policy_of<'a>(
 /// Texts of settings that were read before.
 #[derive(Debug, Default)]
 pub struct Cache {
-    known: BTreeMap<Vec<u8>, Option<Rc<Settings>>>,
+    /// By text.
+    known: Vec<(Vec<u8>, Option<Rc<Settings>>)>,
 }
 
 impl Cache {
@@ -97,12 +97,17 @@ impl Cache {
     ) -> Option<Rc<Settings>> {
         // A long text is always wrong; its start stands for it.
         let key = text.get(..=limits::LIVE_SETTINGS_BYTES).unwrap_or(text);
-        if let Some(known) = self.known.get(key) {
-            return known.clone();
-        }
+        let known = self
+            .known
+            .binary_search_by(|(known, _)| known.as_slice().cmp(key));
+        let mut place = match known {
+            Ok(place) => return self.known.get(place)?.1.clone(),
+            Err(place) => place,
+        };
         // Who changes it with every request pays for reading it, not with the gateway's memory.
         if self.known.len() >= limits::LIVE_SETTINGS {
             self.known.clear();
+            place = 0;
         }
         let settings = match read(text, rules) {
             Ok(settings) => Some(Rc::new(settings)),
@@ -111,7 +116,7 @@ impl Cache {
                 None
             }
         };
-        self.known.insert(key.to_vec(), settings.clone());
+        self.known.insert(place, (key.to_vec(), settings.clone()));
         settings
     }
 }

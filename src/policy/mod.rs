@@ -28,7 +28,6 @@ pub mod route;
 pub mod settings;
 mod values;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -276,7 +275,7 @@ impl Policy {
                 limits::ROUTES
             ));
         }
-        let mut seen = BTreeMap::new();
+        let mut seen: Vec<(&Match, usize)> = Vec::with_capacity(self.routes.len());
         for (at, route) in self.routes.iter().enumerate() {
             let number = at + 1;
             let Match {
@@ -296,12 +295,14 @@ impl Policy {
                     "routes[{number}]: a path begins with a slash, and `{path}` does not"
                 ));
             }
-            let twin = seen.insert(&route.matches, at);
-            if let Some(twin) = twin {
-                return refuse(format!(
-                    "routes[{number}] matches what routes[{}] matches; make one entry of both",
-                    twin + 1
-                ));
+            match seen.binary_search_by(|(known, _)| (*known).cmp(&route.matches)) {
+                Ok(twin) => {
+                    return refuse(format!(
+                        "routes[{number}] matches what routes[{}] matches; make one entry of both",
+                        seen.get(twin).map_or(0, |(_, at)| at + 1)
+                    ));
+                }
+                Err(place) => seen.insert(place, (&route.matches, at)),
             }
         }
         Ok(())

@@ -4,23 +4,26 @@
 //! nothing stays. The head needs no keeping, since the host gives it out again at the end; a body that a rule was left
 //! open for does.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use portcullis::limits::{AWAITING_BODY_BYTES, AWAITING_REQUESTS};
 
 /// Streams, and of those whose bodies matter the bodies.
 #[derive(Default)]
 pub struct Pending {
-    streams: BTreeMap<u32, Vec<u8>>,
+    /// By number, which a stream that comes later nearly always has higher.
+    streams: VecDeque<(u32, Vec<u8>)>,
     body_bytes: usize,
 }
 
 impl Pending {
     /// Puts a stream in. `false` if another one had to make room: the one with the lowest number is the oldest.
     pub fn add(&mut self, stream: u32) -> bool {
-        self.streams.entry(stream).or_default();
+        if let Err(place) = self.find(stream) {
+            self.streams.insert(place, (stream, Vec::new()));
+        }
         let is_full = self.streams.len() > AWAITING_REQUESTS;
-        if is_full && let Some((_, body)) = self.streams.pop_first() {
+        if is_full && let Some((_, body)) = self.streams.pop_front() {
             self.body_bytes -= body.len();
         }
         !is_full
@@ -32,7 +35,8 @@ impl Pending {
         if self.body_bytes + body.len() > AWAITING_BODY_BYTES {
             return false;
         }
-        if let Some(kept) = self.streams.get_mut(&stream) {
+        let place = self.find(stream).ok();
+        if let Some((_, kept)) = place.and_then(|place| self.streams.get_mut(place)) {
             self.body_bytes -= kept.len();
             *kept = body.to_vec();
             self.body_bytes += body.len();
@@ -40,9 +44,15 @@ impl Pending {
         has_room
     }
 
+    /// Where a stream is, or where it would be.
+    fn find(&self, stream: u32) -> Result<usize, usize> {
+        self.streams
+            .binary_search_by_key(&stream, |(known, _)| *known)
+    }
+
     /// Takes a stream out, with its body or an empty one.
     pub fn take(&mut self, stream: u32) -> Option<Vec<u8>> {
-        let body = self.streams.remove(&stream)?;
+        let (_, body) = self.streams.remove(self.find(stream).ok()?)?;
         self.body_bytes -= body.len();
         Some(body)
     }
