@@ -95,7 +95,7 @@ pub struct Args {
 }
 
 /// Most that a byte of the worst request may cost, in bytes of a benign one; `docs/PERFORMANCE.md` tells why.
-const TIMES_BENIGN: f64 = 750.0;
+const TIMES_BENIGN: f64 = 350.0;
 
 /// Runs the benchmark.
 pub fn run(args: &Args) -> Result<bool> {

@@ -128,7 +128,7 @@ impl Place {
 
 /// What the rooms of the engine find hard: encodings, nesting that never closes, brackets, quotes, words that begin
 /// something, and what rules look for.
-const UNITS: [&str; 81] = [
+const UNITS: [&str; 83] = [
     "a",
     "%",
     "%2",
@@ -211,6 +211,8 @@ const UNITS: [&str; 81] = [
     "$(e(\\u0041<%http:,!http:a@f[heval(x'%c%a..\\e?a{/**/&a{=b||",
     "(;x.e!1|e({*on=/u.:xe'+$(h(;x.e\\x41*O=i\"((&&||=/*{$a",
     "%c0?*a;e&t&a=b|cat \"ho.o &&leval(.R\\ht[p:/a1&=$a\\u0041|{%$(",
+    "(/*;x.ee({*o=qu$(;/*x.e\\x4e*T=&\"|=/*U$(../Yi<",
+    "(;x.e!e({*on=u.:$($(%h(;x.e\\x41*O=;|=/*{eval(-|cat -e",
 ];
 
 /// The dearest text found for a place.
