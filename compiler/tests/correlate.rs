@@ -529,7 +529,7 @@ fn a_rule_that_is_only_counted_raises_nothing_of_its_own() {
     let json = serde_json_text(raised.correlation.as_ref().unwrap());
     assert_eq!(
         json,
-        "rule 00000000-0000-4000-8000-000000000001 2 in 10 s {\"cs-host\": \"shop.example\", \"cs-uri-query.token\": \"***\"}"
+        "rule 00000000-0000-4000-8000-000000000001 2 in 10 s [(\"cs-host\", \"shop.example\"), (\"cs-uri-query.token\", \"***\")]"
     );
 
     let mut worker = Worker::new(&correlation('1', &format!("{counted}, generate: true}}")));
