@@ -25,15 +25,16 @@ pub const EVIDENCE_BYTES: usize = 160;
 /// Bytes of the request target that an alert carries.
 pub const ALERT_TARGET_BYTES: usize = 512;
 
-/// Steps that the questions about one event may take in texts of up to [`SHORT_TEXT`] bytes: a byte that an expression or a
-/// search for a text reads is one, a byte that a detector reads four. What comes in ordinary requests takes hundreds, the
-/// dearest attack of a few kilobytes 150,000.
+/// Steps that the questions about one event may take in texts of up to [`SHORT_TEXT`] bytes. A step is about eight
+/// instructions of a processor: reading a byte and a look at a table ([`Steps`](crate::structure::Steps)). The dearest
+/// captured request takes 145,000.
 pub const SHORT_WORK: u32 = 5 << 17;
 
-/// The same in longer texts. An ordinary query of 16 KiB takes 1.2 million.
+/// The same in longer texts. An ordinary query of 16 KiB takes 1.3 million.
 pub const LONG_WORK: u32 = 3 << 19;
 
-/// The same in a body, which has long texts by its nature: 80 a byte of 64 KiB. Program code takes 74 a byte.
+/// The same in a body, which has long texts by its nature: 48 a byte of 64 KiB. Program code takes up to 80 a byte, so that
+/// of 40 KiB of it in one value not all may be asked about.
 pub const BODY_WORK: u32 = 3 << 20;
 
 /// Bytes of a text that counts as short.
