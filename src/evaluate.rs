@@ -397,7 +397,10 @@ impl Evaluation<'_> {
             let found = self.work.spend(bytes.len(), |steps| {
                 let is_handed_over =
                     detector == Structure::Sqli && sql::is_handed_over(text.name, bytes, steps);
-                detector.find(bytes, steps).filter(|_| !is_handed_over)
+                match is_handed_over {
+                    true => None,
+                    false => detector.find(bytes, steps),
+                }
             });
             let finding = found.filter(|found| found.confidence >= matcher.detail)?;
             return Some((finding.start, finding.end, Some(finding.confidence)));

@@ -89,29 +89,21 @@ pub fn gate(value: &[u8]) -> bool {
 }
 
 /// The bytes that make [`gate`] look.
-const SIGNS: [bool; 256] = {
-    let mut table = [false; 256];
-    let signs = b"<(`[=:.-&\\\0";
-    let mut i = 0;
-    while i < signs.len() {
-        table[signs[i] as usize] = true;
-        i += 1;
-    }
-    table
-};
+const SIGNS: [bool; 256] = table_of(b"<(`[=:.-&\\\0");
 
 /// The bytes that make [`Page::run`] look, and the steps that a look costs.
-const LOOKED_AT: [bool; 256] = {
+const LOOKED_AT: [bool; 256] = table_of(b"<'\"=:(`.[-");
+const SIGN_STEPS: u32 = 24;
+
+const fn table_of(bytes: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
-    let signs = b"<'\"=:(`.[-";
     let mut i = 0;
-    while i < signs.len() {
-        table[signs[i] as usize] = true;
+    while i < bytes.len() {
+        table[bytes[i] as usize] = true;
         i += 1;
     }
     table
-};
-const SIGN_STEPS: u32 = 24;
+}
 
 fn may_hold(value: &[u8]) -> bool {
     value.iter().any(|b| GATE.contains(b))
