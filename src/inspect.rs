@@ -106,6 +106,8 @@ pub struct Inspector {
     decoded: Decoded,
     detections: Vec<Detection>,
     remembered: Remembered,
+    /// The same for request targets.
+    targets: Remembered,
     /// Command lines that the last request tries to inject.
     commands: Vec<Injected>,
     /// Whether some rule asks for the response.
@@ -150,7 +152,8 @@ impl Inspector {
             hits: Hits::new(&rules),
             decoded: Decoded::default(),
             detections: Vec::new(),
-            remembered: Remembered::default(),
+            remembered: Remembered::new(limits::REMEMBERED_TEXTS, limits::REMEMBERED_BYTES),
+            targets: Remembered::new(limits::REMEMBERED_TARGETS, limits::REMEMBERED_TARGET_BYTES),
             commands: Vec::new(),
             reads_response: rules.needs_response().is_some(),
             awaiting: Vec::new(),
@@ -222,7 +225,7 @@ impl Inspector {
         work: Work,
     ) -> Inspection<'_> {
         self.work = work;
-        let mut first = [const { First::None }; 2];
+        let mut first = [const { First::None }; FIRSTS];
         let truncated = self.scan_request(headers, Some(&mut first));
         if phase == Phase::Response {
             self.hits.add_answers(&self.rules);
@@ -423,7 +426,7 @@ impl Inspector {
     fn scan_request<'h>(
         &mut self,
         headers: Headers<'h>,
-        mut first: Option<&mut [First<'h>; 2]>,
+        mut first: Option<&mut [First<'h>; FIRSTS]>,
     ) -> bool {
         let Inspector {
             rules,
@@ -431,6 +434,7 @@ impl Inspector {
             decoded,
             detections,
             remembered,
+            targets,
             commands,
             awaiting,
             ..
@@ -457,7 +461,7 @@ impl Inspector {
             let header = Numbered { index, name, value };
             if let Some(first) = first_of(&mut first, lane) {
                 match first {
-                    First::None if remembered.has(lane, value) => {
+                    First::None if memory_of(remembered, targets, lane).has(lane, value) => {
                         *first = First::PassedOver(lane, header);
                         continue;
                     }
@@ -546,7 +550,9 @@ impl Inspector {
         hits.finish(rules);
         if hits.candidates().is_empty() {
             for (lane, text) in texts().filter(|(lane, _)| *lane == Lane::Process) {
-                remembered.keep_if_seen(lane, text);
+                if remembered.comes_again(lane, text) {
+                    remembered.keep(lane, text);
+                }
             }
         } else if passed_over {
             for (lane, text) in texts() {
@@ -620,7 +626,10 @@ impl Inspector {
         }
         for first in first {
             if let First::Scanned(lane, value) = first {
-                self.remembered.keep_if_seen(*lane, value);
+                let memory = memory_of(&mut self.remembered, &mut self.targets, *lane);
+                if memory.comes_again(*lane, value) {
+                    memory.keep(*lane, value);
+                }
             }
         }
     }
@@ -632,6 +641,8 @@ impl Inspector {
             rules,
             hits,
             remembered,
+            targets,
+            detections,
             work,
             ..
         } = self;
@@ -645,7 +656,9 @@ impl Inspector {
             let First::Scanned(lane, value) = first else {
                 continue;
             };
-            if value.len() > limits::REMEMBERED_BYTES {
+            // Where an attack is found, it is nearly always the target that holds it.
+            let memory = memory_of(remembered, targets, *lane);
+            if *lane == Lane::Uri && !detections.is_empty() || !memory.comes_again(*lane, value) {
                 continue;
             }
             let mut readers = hits
@@ -655,7 +668,7 @@ impl Inspector {
                 .filter(|rule| rule.reads & u16::from(lane.bit()) != 0);
             // What there was no work left to ask is not known to be harmless.
             if readers.all(|rule| !evaluation.concerns(rule.root, *lane)) && !work.is_cut() {
-                remembered.keep(*lane, value);
+                memory.keep(*lane, value);
             }
         }
     }
@@ -859,17 +872,34 @@ enum First<'h> {
     Several,
 }
 
+/// Kinds of headers whose texts are remembered.
+const FIRSTS: usize = 3;
+
 /// The place for the first header of a lane whose texts are remembered.
 #[inline]
 fn first_of<'f, 'h>(
-    first: &'f mut Option<&mut [First<'h>; 2]>,
+    first: &'f mut Option<&mut [First<'h>; FIRSTS]>,
     lane: Lane,
 ) -> Option<&'f mut First<'h>> {
-    let [agent, referer] = first.as_deref_mut()?;
+    let [target, agent, referer] = first.as_deref_mut()?;
     match lane {
+        Lane::Uri => Some(target),
         Lane::UserAgent => Some(agent),
         Lane::Referer => Some(referer),
         _ => None,
+    }
+}
+
+/// Where the texts of a lane are remembered.
+#[inline]
+fn memory_of<'m>(
+    texts: &'m mut Remembered,
+    targets: &'m mut Remembered,
+    lane: Lane,
+) -> &'m mut Remembered {
+    match lane {
+        Lane::Uri => targets,
+        _ => texts,
     }
 }
 
@@ -899,18 +929,31 @@ impl<F: Facts + ?Sized> FactsIf for F {}
 /// in no lane.
 #[inline]
 fn lane_of(name: &[u8]) -> Option<(Lane, Field)> {
-    Some(match (name.len(), name) {
-        (5, b":path") => (Lane::Uri, Field::Uri),
-        (10, b":authority") | (4, b"host") => (Lane::Host, Field::Host),
-        (10, _) if name.eq_ignore_ascii_case(b"user-agent") => (Lane::UserAgent, Field::UserAgent),
-        (7, _) if name.eq_ignore_ascii_case(b"referer") => (Lane::Referer, Field::Referer),
-        (6, _) if name.eq_ignore_ascii_case(b"cookie") => (Lane::Cookie, Field::Cookie),
-        (4, _) if name.eq_ignore_ascii_case(b"host") => (Lane::Host, Field::Host),
-        (_, [b':', ..]) if name == body::TEXT => (Lane::Body, Field::Body),
-        (_, [b':', ..]) if name == body::VALUES => (Lane::Body, Field::BodyValue),
-        (_, [b':', ..]) => return None,
+    // Gateways write names in lower case, captures as they were sent. Comparing with a text of known length is one look.
+    Some(match name.len() {
+        5 if name == b":path" => (Lane::Uri, Field::Uri),
+        10 if name == b":authority" => (Lane::Host, Field::Host),
+        10 if is_name(name, b"user-agent") => (Lane::UserAgent, Field::UserAgent),
+        7 if is_name(name, b"referer") => (Lane::Referer, Field::Referer),
+        6 if is_name(name, b"cookie") => (Lane::Cookie, Field::Cookie),
+        4 if is_name(name, b"host") => (Lane::Host, Field::Host),
+        _ if name.first() == Some(&b':') => return pseudo_lane_of(name),
         _ => (Lane::Header, Field::Header),
     })
+}
+
+#[inline]
+fn is_name<const N: usize>(name: &[u8], wanted: &[u8; N]) -> bool {
+    name.first_chunk::<N>() == Some(wanted) || name.eq_ignore_ascii_case(wanted)
+}
+
+/// The same for what is no header: what a body stands in for one, and what a gateway says of the request.
+fn pseudo_lane_of(name: &[u8]) -> Option<(Lane, Field)> {
+    match name {
+        body::TEXT => Some((Lane::Body, Field::Body)),
+        body::VALUES => Some((Lane::Body, Field::BodyValue)),
+        _ => None,
+    }
 }
 
 #[inline]

@@ -56,6 +56,13 @@ pub const REMEMBERED_TEXTS: usize = 1024;
 /// Bytes of the longest text that is remembered. A longer one is looked at every time.
 pub const REMEMBERED_BYTES: usize = 512;
 
+/// Request targets that an inspector remembers in the same way, apart from the others: there are many more of them, and
+/// they must not push out the few hundred User-Agents of a day.
+pub const REMEMBERED_TARGETS: usize = 1024;
+
+/// Bytes of the longest target that is remembered. Longer ones hardly ever come twice.
+pub const REMEMBERED_TARGET_BYTES: usize = 256;
+
 /// Injected command lines of one request that are held against the rules for processes. Two ways to
 /// write one command are one line; more lines are an attacker's noise around the ones that count.
 pub const INJECTED_COMMANDS: usize = 16;

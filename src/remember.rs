@@ -1,18 +1,20 @@
 //! Texts that were looked at before and concerned no rule.
 //!
 //! A gateway sees the same few hundred User-Agents and Referers all day, and each holds the brackets and
-//! semicolons that structural detectors wait for. What was found harmless once is harmless every time, as
+//! semicolons that structural detectors wait for; most of what is asked for are the same pages, scripts and pictures.
+//! What was found harmless once is harmless every time, as
 //! long as only rules that read nothing else were concerned; so the engine keeps such texts, whole, and
 //! compares before it looks again. No hash decides: a text that differs in one byte is another text.
 //!
-//! Memory: at most [`limits::REMEMBERED_TEXTS`] times [`limits::REMEMBERED_BYTES`].
+//! Memory: at most the texts of one memory times the bytes of the longest, see [`Remembered::new`].
 
 use crate::field::Lane;
-use crate::limits;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Remembered {
+    /// Bytes of the longest text that is kept.
+    longest: usize,
     /// Sets of [`WAYS`] texts; a text belongs to one set, anywhere in it.
     sets: Vec<[Option<Known>; WAYS]>,
     /// Which text of its set is forgotten next.
@@ -35,23 +37,25 @@ struct Known {
     text: Box<[u8]>,
 }
 
-impl Default for Remembered {
-    fn default() -> Remembered {
-        let sets = limits::REMEMBERED_TEXTS / WAYS;
+impl Remembered {
+    /// A memory for so many texts of at most so many bytes.
+    pub fn new(texts: usize, longest: usize) -> Remembered {
         Remembered {
+            longest,
             sets: std::iter::repeat_with(Default::default)
-                .take(sets)
+                .take(texts / WAYS)
                 .collect(),
             next: 0,
             seen: vec![0; SEEN],
         }
     }
-}
 
-impl Remembered {
     /// Whether this text was harmless in this lane before.
     #[inline]
     pub fn has(&self, lane: Lane, text: &[u8]) -> bool {
+        if text.len() > self.longest {
+            return false;
+        }
         let hash = hash_of(lane, text);
         let known =
             |known: &Known| known.hash == hash && known.lane == lane && same(&known.text, text);
@@ -60,28 +64,24 @@ impl Remembered {
             .is_some_and(|set| set.iter().flatten().any(known))
     }
 
-    /// Keeps a harmless text that was there before. The first time it is only marked: looking at it again costs
-    /// little, and Referers that never come again would push out those that do.
-    pub fn keep_if_seen(&mut self, lane: Lane, text: &[u8]) {
-        if text.len() > limits::REMEMBERED_BYTES {
-            return;
+    /// Notes that this text was there. Returns whether it was there before and is short enough to be kept: the first
+    /// time, looking at it again costs less than keeping what never comes again, which would push out what does.
+    pub fn comes_again(&mut self, lane: Lane, text: &[u8]) -> bool {
+        if text.len() > self.longest {
+            return false;
         }
         let hash = hash_of(lane, text);
         let [.., low, high] = hash.to_le_bytes();
         let mark = u16::from_le_bytes([low, high]) | 1;
         let Some(seen) = self.seen.get_mut(hash as usize % SEEN) else {
-            return;
+            return false;
         };
-        if *seen == mark {
-            self.keep(lane, text);
-        } else {
-            *seen = mark;
-        }
+        std::mem::replace(seen, mark) == mark
     }
 
     /// Keeps a harmless text, in place of one of its set.
     pub fn keep(&mut self, lane: Lane, text: &[u8]) {
-        if text.len() > limits::REMEMBERED_BYTES || self.has(lane, text) {
+        if text.len() > self.longest || self.has(lane, text) {
             return;
         }
         let hash = hash_of(lane, text);
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn only_the_very_same_text_in_the_same_lane_is_remembered() {
-        let mut remembered = Remembered::default();
+        let longest = 512;
+        let mut remembered = Remembered::new(1024, longest);
         let text = b"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0";
         assert!(!remembered.has(Lane::UserAgent, text));
         remembered.keep(Lane::UserAgent, text);
@@ -144,8 +145,13 @@ mod tests {
             }
             assert!(!remembered.has(Lane::UserAgent, &other), "byte {at}");
         }
-        remembered.keep(Lane::UserAgent, &[b'a'; limits::REMEMBERED_BYTES + 1]);
-        assert!(!remembered.has(Lane::UserAgent, &[b'a'; limits::REMEMBERED_BYTES + 1]));
+        let long = vec![b'a'; longest + 1];
+        remembered.keep(Lane::UserAgent, &long);
+        assert!(!remembered.has(Lane::UserAgent, &long));
+        assert!(!remembered.comes_again(Lane::UserAgent, &long));
+        assert!(!remembered.comes_again(Lane::UserAgent, &long));
+        assert!(!remembered.comes_again(Lane::UserAgent, b"curl"));
+        assert!(remembered.comes_again(Lane::UserAgent, b"curl"));
         remembered.keep(Lane::UserAgent, b"");
         assert!(remembered.has(Lane::UserAgent, b""));
     }

@@ -67,7 +67,7 @@ pub fn measure(
     }
     let sent = (warm + mixes * (SEGMENTS + 1)) * REQUESTS;
     let alerts = match subject {
-        Subject::Ours | Subject::OursAttacked => server.alerts()?,
+        Subject::Ours | Subject::OursUnseen | Subject::OursAttacked => server.alerts()?,
         _ => 0,
     };
     Ok((segments, alerts as f64 / sent as f64))

@@ -45,7 +45,7 @@ fn rules(module: &Module) -> Result<bool> {
         let mut meter = Meter::start(module, compiled.bytes)?;
         // With the start of the worker.
         let as_they_are = meter.start_instructions();
-        let cost = meter.mix(Mix::Benign)?;
+        let cost = meter.mix(Mix::Unseen)?;
         ratio = cost / *first.get_or_insert(cost);
         println!("{count:>8} {kib:>12} {in_text:>14} {as_they_are:>14} {cost:>12.0} {ratio:>8.2}");
     }
@@ -64,7 +64,7 @@ fn routes(module: &Module) -> Result<bool> {
         });
         let routes: Vec<String> = routes.collect();
         let config = format!("{{\"routes\":[{}]}}", routes.join(","));
-        let cost = Meter::start(module, config.into_bytes())?.mix(Mix::Benign)?;
+        let cost = Meter::start(module, config.into_bytes())?.mix(Mix::Unseen)?;
         ratio = cost / *first.get_or_insert(cost);
         println!("{count:>8} {:>12} {cost:>12.0} {ratio:>8.2}", "");
     }
@@ -92,7 +92,7 @@ fn sources(module: &Module) -> Result<bool> {
             sent += 1;
         }
         let attack = total as f64 / f64::from(sent - from);
-        let cost = meter.mix(Mix::Benign)?;
+        let cost = meter.mix(Mix::Unseen)?;
         ratio = cost / *first.get_or_insert(cost);
         println!("{count:>8} {attack:>12.0} {cost:>12.0} {ratio:>8.2}");
     }

@@ -30,6 +30,9 @@ pub struct Baseline {
     /// A plugin configuration to measure with [default: none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Show what each request of the benign mix takes, once its target is known
+    #[arg(long)]
+    each: bool,
 }
 
 /// A filter whose instructions are counted.
@@ -104,26 +107,29 @@ impl Meter {
         })
     }
 
-    /// Instructions per request of a mix, once its texts are known.
+    /// Instructions per request of a mix, once the texts that come again are known.
     pub fn mix(&mut self, mix: Mix) -> Result<f64> {
+        let costs = self.each(mix)?;
+        Ok(costs.iter().sum::<u64>() as f64 / REQUESTS as f64)
+    }
+
+    /// Instructions of each request of a mix, once the texts that come again are known.
+    fn each(&mut self, mix: Mix) -> Result<Vec<u64>> {
         let requests = mix.requests();
-        let heads: Vec<_> = requests
-            .iter()
-            .map(super::traffic::Request::pairs)
-            .collect();
-        let mut total = 0;
-        for pass in 0..=WARM_MIXES {
-            for head in &heads {
-                let cost = self.request(head, &[])?;
-                if pass == WARM_MIXES {
-                    total += cost.instructions;
-                }
-                if mix == Mix::Benign && cost.alerts > 0 {
-                    bail!("the benign mix raises an alert");
-                }
+        let warm = requests.iter().cycle().take(match mix {
+            Mix::Unseen => requests.len() - REQUESTS,
+            Mix::Benign | Mix::Attack => requests.len() * WARM_MIXES,
+        });
+        let counted = requests.iter().skip(requests.len() - REQUESTS);
+        let mut costs = Vec::new();
+        for request in warm.chain(counted) {
+            let cost = self.request(&request.pairs(), &[])?;
+            costs.push(cost.instructions);
+            if mix != Mix::Attack && cost.alerts > 0 {
+                bail!("the {} mix raises an alert", mix.name());
             }
         }
-        Ok(total as f64 / REQUESTS as f64)
+        Ok(costs.split_off(costs.len() - REQUESTS))
     }
 }
 
@@ -131,14 +137,15 @@ impl Meter {
 pub fn mix_bytes(mix: Mix) -> f64 {
     let requests = mix.requests();
     let bytes = |name: &str, value: &String| name.len() + value.len();
+    let count = requests.len() as f64;
     let headers = requests.iter().flat_map(|request| &request.0);
     headers
         .map(|(name, value)| bytes(name, value))
         .sum::<usize>() as f64
-        / REQUESTS as f64
+        / count
 }
 
-/// Counts both mixes and holds them against the baseline. Returns whether nothing rose.
+/// Counts the mixes and holds them against the baseline. Returns whether nothing rose.
 pub fn quick(module: &Module, args: &Baseline) -> Result<bool> {
     let config = args.config.as_deref().map(std::fs::read).transpose()?;
     let mut meter = Meter::start(module, config.unwrap_or_default())?;
@@ -147,8 +154,17 @@ pub fn quick(module: &Module, args: &Baseline) -> Result<bool> {
         meter.start_instructions() as f64 / 1e6,
         meter.memory_bytes() / 1024
     );
+    if args.each {
+        let mut costs: Vec<_> =
+            std::iter::zip(meter.each(Mix::Benign)?, Mix::Benign.requests()).collect();
+        costs.sort_by_key(|(cost, _)| *cost);
+        for (cost, request) in costs {
+            let target = request.0.iter().find(|(name, _)| *name == ":path");
+            println!("{cost:>9} {}", target.map_or("", |(_, target)| target));
+        }
+    }
     let mut figures = BTreeMap::new();
-    for mix in [Mix::Benign, Mix::Attack] {
+    for mix in [Mix::Benign, Mix::Unseen, Mix::Attack] {
         figures.insert(mix.name().to_owned(), meter.mix(mix)?.round());
     }
     compare(args, &figures)
@@ -229,6 +245,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("portcullis-baseline-{}", std::process::id()));
         let baseline = |accept| Baseline {
             config: None,
+            each: false,
             baseline: Some(file.clone()),
             accept,
         };

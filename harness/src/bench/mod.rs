@@ -214,7 +214,10 @@ fn instructions(
         eprintln!("counting: {}", subject.name());
         let dir = dir.join(format!("{subject:?}"));
         let (total, alerts) = callgrind::measure(subject, &args.files, upstream, &dir)?;
-        if matches!(subject, Subject::Ours | Subject::OursAttacked) {
+        if matches!(
+            subject,
+            Subject::Ours | Subject::OursUnseen | Subject::OursAttacked
+        ) {
             println!("{}: {alerts:.2} alerts a request", subject.name());
         }
         // Segments of two servers have nothing to do with each other: the baseline is one number.
@@ -263,6 +266,7 @@ fn print(title: &str, unit: &str, subjects: &[Subject], table: &Table) {
     }
     let pairs = [
         ("c/b", Subject::Ours, Subject::Floor),
+        ("g/b", Subject::OursUnseen, Subject::Floor),
         ("c/f", Subject::Ours, Subject::Lua),
         ("e/c", Subject::ModSecurity, Subject::Ours),
     ];

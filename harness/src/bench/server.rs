@@ -36,6 +36,8 @@ pub enum Subject {
     Floor,
     /// Envoy with ours.
     Ours,
+    /// Envoy with ours, asked for what nobody asked for before.
+    OursUnseen,
     /// Envoy without a filter, under attack.
     BareAttacked,
     /// Envoy with ours, under attack.
@@ -67,10 +69,11 @@ pub const REACHED: &str = "x-reached-modsecurity";
 
 impl Subject {
     /// In the order of the table.
-    pub const ALL: [Subject; 8] = [
+    pub const ALL: [Subject; 9] = [
         Subject::Bare,
         Subject::Floor,
         Subject::Ours,
+        Subject::OursUnseen,
         Subject::BareAttacked,
         Subject::OursAttacked,
         Subject::Lua,
@@ -84,6 +87,7 @@ impl Subject {
             Subject::Bare => "a  Envoy, no filter",
             Subject::Floor => "b  Envoy, floor: reads the headers once",
             Subject::Ours => "c  Envoy, Portcullis, benign mix",
+            Subject::OursUnseen => "g  Envoy, Portcullis, targets never seen",
             Subject::BareAttacked => "   Envoy, no filter, attack mix",
             Subject::OursAttacked => "d  Envoy, Portcullis, attack mix",
             Subject::Lua => "f  Envoy, Lua with 30 plain finds",
@@ -100,7 +104,9 @@ impl Subject {
     /// What it is held against: the same server without the filter.
     pub const fn baseline(self) -> Subject {
         match self {
-            Subject::Bare | Subject::Floor | Subject::Ours | Subject::Lua => Subject::Bare,
+            Subject::Bare | Subject::Floor | Subject::Ours | Subject::OursUnseen | Subject::Lua => {
+                Subject::Bare
+            }
             Subject::BareAttacked | Subject::OursAttacked => Subject::BareAttacked,
             Subject::Nginx | Subject::ModSecurity => Subject::Nginx,
         }
@@ -110,6 +116,7 @@ impl Subject {
     pub const fn mix(self) -> Mix {
         match self {
             Subject::BareAttacked | Subject::OursAttacked => Mix::Attack,
+            Subject::OursUnseen => Mix::Unseen,
             _ => Mix::Benign,
         }
     }

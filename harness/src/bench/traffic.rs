@@ -1,4 +1,4 @@
-//! What the benchmark sends: two fixed mixes of requests, the same in every run on every machine.
+//! What the benchmark sends: fixed mixes of requests, the same in every run on every machine.
 //!
 //! Benign requests are what browsers send: nineteen headers, a few dozen User-Agents, pages with and without a
 //! query, some with a Referer. The lists have lengths without a common divisor, so that every value meets
@@ -7,11 +7,17 @@
 /// Requests of a mix.
 pub const REQUESTS: usize = 64;
 
+/// Times that the benign mix stands in the one of unseen targets, each time with other targets: more than
+/// an inspector remembers, so that none is known when it comes again.
+const UNSEEN: usize = 256;
+
 /// Which mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mix {
     /// Browsers at a shop.
     Benign,
+    /// The same, but each asks for something that nobody asked for before.
+    Unseen,
     /// Scanners and payloads.
     Attack,
 }
@@ -54,18 +60,31 @@ impl Mix {
     pub const fn name(self) -> &'static str {
         match self {
             Mix::Benign => "benign",
+            Mix::Unseen => "unseen",
             Mix::Attack => "attack",
         }
     }
 
-    /// Its requests.
+    /// Its requests: [`REQUESTS`], or that many over and over with other targets.
     pub fn requests(self) -> Vec<Request> {
-        (0..REQUESTS)
+        let count = match self {
+            Mix::Unseen => REQUESTS * UNSEEN,
+            Mix::Benign | Mix::Attack => REQUESTS,
+        };
+        let agents = agents();
+        (0..count)
             .map(|n| match self {
-                Mix::Benign => browser(pick(TARGETS, n), pick(&agents(), n), referer(n), n),
+                Mix::Benign => browser(pick(TARGETS, n), pick(&agents, n), referer(n), n),
+                Mix::Unseen => {
+                    let (n, pass) = (n % REQUESTS, n / REQUESTS);
+                    let target = pick(TARGETS, n);
+                    let sign = if target.contains('?') { '&' } else { '?' };
+                    let target = format!("{target}{sign}v={pass:x}.{n:x}");
+                    browser(&target, pick(&agents, n), referer(n), n)
+                }
                 Mix::Attack => {
                     let (target, agent) = pick(ATTACKS, n);
-                    let agent = agent.map_or_else(|| pick(&agents(), n), str::to_owned);
+                    let agent = agent.map_or_else(|| pick(&agents, n), str::to_owned);
                     browser(target, agent, None, n)
                 }
             })
@@ -272,5 +291,20 @@ mod tests {
         targets.sort();
         targets.dedup();
         assert_eq!(targets.len(), REQUESTS);
+    }
+
+    #[test]
+    fn no_target_of_the_unseen_ones_comes_twice_while_it_may_be_remembered() {
+        let mut targets: Vec<_> = Mix::Unseen
+            .requests()
+            .into_iter()
+            .flat_map(|request| request.0)
+            .filter(|(name, _)| *name == ":path")
+            .collect();
+        let all = targets.len();
+        assert!(all > 4 * portcullis::limits::REMEMBERED_TARGETS);
+        targets.sort();
+        targets.dedup();
+        assert_eq!(targets.len(), all);
     }
 }
