@@ -119,13 +119,16 @@ impl Decoded {
             return;
         }
         let (stem, query) = split_url(url);
-        if let Some(query) = query.filter(|query| query.len() > nested::SHORTEST) {
-            if target {
+        if let Some(query) = query {
+            // A separator or a comment, and nothing is encoded here.
+            if target && classes & (normalise::SEMICOLON | normalise::MARK) != 0 {
                 let first = self.pieces.len();
                 self.other_readings(header, Field::QueryValue, query, scan);
                 self.unescape_from(first, scan);
             }
-            self.unnest_query(header, field, query, scan);
+            if nested::may_nest_within(query, classes) {
+                self.unnest_query(header, field, query, scan);
+            }
         }
         if target && path::needs_resolving(stem, classes) {
             self.resolve(header, stem, scan);

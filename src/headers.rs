@@ -89,14 +89,15 @@ impl<'a> Iterator for Iter<'a> {
                 let [a, b, c, d, e, f, g, h] = *lengths;
                 let name_len = u32::from_le_bytes([a, b, c, d]) as usize;
                 let value_len = u32::from_le_bytes([e, f, g, h]) as usize;
-                // A 64-bit sum cannot wrap, so lengths near 2^32 are refused on wasm32 as well.
-                let end = name_len as u64 + value_len as u64 + 2;
-                if end > data.len() as u64 {
+                // Sums that wrap, as lengths near 2^32 make them on wasm32, are refused like those past the end.
+                let end = name_len
+                    .checked_add(value_len)
+                    .and_then(|both| both.checked_add(2));
+                let Some((pair, rest)) = end.and_then(|end| data.split_at_checked(end)) else {
                     *sizes = &[];
                     return None;
-                }
-                let (pair, rest) = data.split_at(name_len + value_len + 2);
-                let (name, value) = pair.split_at(name_len);
+                };
+                let (name, value) = pair.split_at_checked(name_len)?;
                 *sizes = more;
                 *data = rest;
                 Some((name, value.get(1..value_len + 1)?))

@@ -454,7 +454,7 @@ impl Inspector {
                 continue;
             };
             // A lane in which nothing opens a rule needs no look before some rule is open.
-            if !rules.lane(lane).opens_rules() {
+            if !rules.opens_in(lane) {
                 continue;
             }
             let value = bounded(value, &mut truncated);
@@ -569,7 +569,8 @@ impl Inspector {
                 continue;
             };
             let record = self.rules.lane(lane);
-            if record.opens_rules() || !record.is_read() || lanes & u16::from(lane.bit()) == 0 {
+            if self.rules.opens_in(lane) || !record.is_read() || lanes & u16::from(lane.bit()) == 0
+            {
                 continue;
             }
             let value = bounded(value, &mut false);

@@ -10,13 +10,20 @@
 //! Base64 has no mark of its own: any word is some. What tells is that something readable comes out.
 
 use super::percent::hex_digit;
+use super::{BRACKET, Classes, QUOTE};
 
 /// Characters of the shortest Base64 that is looked into: nine bytes, of which a random value has seven
 /// readable ones once in sixty times.
 const BASE64_CHARS: usize = 12;
 
-/// Bytes that no query with a nested text in it is shorter than.
-pub const SHORTEST: usize = 4;
+/// Bytes that no JSON document with a text in it is shorter than.
+const SHORTEST: usize = 4;
+
+/// Whether some value of a query may hold a text, by the length of the query and its classes of bytes alone.
+#[inline]
+pub fn may_nest_within(query: &[u8], classes: Classes) -> bool {
+    query.len() >= BASE64_CHARS || classes & (QUOTE | BRACKET) != 0 && query.len() > SHORTEST
+}
 
 /// Whether `value` may hold a text, by its beginning and length alone.
 #[inline]
@@ -45,41 +52,66 @@ pub fn base64(value: &[u8], out: &mut Vec<u8>) -> bool {
     if chars.len() < BASE64_CHARS || value.len() - chars.len() > 2 {
         return false;
     }
-    let start = out.len();
-    let (mut word, mut bits, mut readable) = (0_u32, 0, 0);
+    // Most words are the Base64 of nothing readable, which is counted before anything is kept.
+    let mut readable = 0;
+    let count = |byte: u8| {
+        readable += usize::from(byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    };
+    // A quarter may be anything, or one unreadable byte would hide the rest.
+    if !each_byte(chars, count) || readable * 4 < chars.len() * 6 / 8 * 3 {
+        return false;
+    }
+    each_byte(chars, |byte| out.push(byte))
+}
+
+/// Shows `take` the bytes that `chars` are the Base64 of, up to the first character that is none of it. Returns whether
+/// there is none.
+#[inline]
+fn each_byte(chars: &[u8], mut take: impl FnMut(u8)) -> bool {
+    let (mut word, mut bits) = (0_u32, 0);
     for &char in chars {
         let Some(value) = base64_digit(char) else {
-            out.truncate(start);
             return false;
         };
         word = word << 6 | value;
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            let byte = (word >> bits) as u8;
-            readable += usize::from(byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-            out.push(byte);
+            take((word >> bits) as u8);
         }
-    }
-    // A quarter may be anything, or one unreadable byte would hide the rest.
-    if readable * 4 < (out.len() - start) * 3 {
-        out.truncate(start);
-        return false;
     }
     true
 }
 
+/// [`base64_digit`] for each byte; what is no digit has the highest bit.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 26 {
+        digits[b'A' as usize + value] = value as u8;
+        digits[b'a' as usize + value] = value as u8 + 26;
+        value += 1;
+    }
+    let mut value = 0;
+    while value < 10 {
+        digits[b'0' as usize + value] = value as u8 + 52;
+        value += 1;
+    }
+    digits[b'+' as usize] = 62;
+    digits[b'-' as usize] = 62;
+    digits[b' ' as usize] = 62;
+    digits[b'/' as usize] = 63;
+    digits[b'_' as usize] = 63;
+    digits
+};
+
+const NO_DIGIT: u8 = 0x80;
+
 /// The value of a digit of Base64, in either alphabet.
 #[inline]
 pub fn base64_digit(char: u8) -> Option<u32> {
-    Some(u32::from(match char {
-        b'A'..=b'Z' => char - b'A',
-        b'a'..=b'z' => char - b'a' + 26,
-        b'0'..=b'9' => char - b'0' + 52,
-        b'+' | b'-' | b' ' => 62,
-        b'/' | b'_' => 63,
-        _ => return None,
-    }))
+    let digit = DIGITS.get(usize::from(char)).copied().unwrap_or(NO_DIGIT);
+    (digit != NO_DIGIT).then_some(u32::from(digit))
 }
 
 /// The string at the start of `json`, which begins with its quote: appended to `out` with its escapes

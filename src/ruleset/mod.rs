@@ -74,6 +74,8 @@ pub struct RuleSet {
     bytes: Cow<'static, [u8]>,
     sections: [Range<usize>; Section::COUNT],
     lanes: [LaneRecord; Lane::COUNT],
+    /// The lanes in which some rule waits for something, a set of [`Lane::bit`].
+    opening: u8,
 }
 
 impl fmt::Debug for RuleSet {
@@ -125,6 +127,7 @@ impl RuleSet {
             bytes,
             sections,
             lanes: Default::default(),
+            opening: 0,
         };
         for (index, lane) in Lane::ALL.iter().enumerate() {
             let record: LaneRecord = set.record(Section::Lanes, index).ok_or(OpenError::Frame)?;
@@ -137,6 +140,9 @@ impl RuleSet {
                     && end <= set.section(Section::Bitmaps).len();
             let slot = set.lanes.get_mut(*lane as usize).filter(|_| fits);
             *slot.ok_or(OpenError::Frame)? = record;
+            if record.opens_rules() {
+                set.opening |= lane.bit();
+            }
         }
         if !set.gram_slots().is_power_of_two() {
             return Err(OpenError::Frame);
@@ -256,6 +262,12 @@ impl RuleSet {
     /// A literal.
     pub fn literal(&self, index: u32) -> Option<LiteralRecord> {
         self.record(Section::Literals, index as usize)
+    }
+
+    /// Whether some rule waits for something in this lane, so that it has to be scanned.
+    #[inline]
+    pub fn opens_in(&self, lane: Lane) -> bool {
+        self.opening & lane.bit() != 0
     }
 
     /// A lane's bitmap and what else is known of the lane.
