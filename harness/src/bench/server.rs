@@ -318,7 +318,7 @@ fn envoy(
 ) -> Result<String> {
     let filter = match subject {
         Subject::Floor => wasm_filter(&files.floor)?,
-        Subject::Ours | Subject::OursAttacked => wasm_filter(&files.wasm)?,
+        Subject::Ours | Subject::OursUnseen | Subject::OursAttacked => wasm_filter(&files.wasm)?,
         Subject::Lua => lua_filter(),
         _ => String::new(),
     };
