@@ -1,5 +1,7 @@
 //! What a refused client gets to read: a page for people, JSON for programs, a message for gRPC.
 
+use serde::Serialize;
+
 use super::effective::Answer;
 use crate::headers::Headers;
 
@@ -45,6 +47,13 @@ impl Reader {
     }
 }
 
+/// What a program is told. A tree of `serde_json` would bring ten kilobytes of tables along for numbers with fractions.
+#[derive(Serialize)]
+struct Blocked<'r> {
+    error: &'static str,
+    request_id: &'r str,
+}
+
 impl Answer<'_> {
     /// This answer to that request. A body of the operator's own goes to everybody.
     pub fn refusal(&self, request: Headers<'_>, request_id: &str) -> Refusal {
@@ -55,11 +64,14 @@ impl Answer<'_> {
                 "text/html; charset=utf-8",
             ),
             (None, Reader::Person) => (page(&printable_id(request_id)), "text/html; charset=utf-8"),
-            (None, Reader::Program) => (
-                serde_json::json!({"error": "request blocked", "request_id": request_id})
-                    .to_string(),
-                "application/json",
-            ),
+            (None, Reader::Program) => {
+                let blocked = Blocked {
+                    error: "request blocked",
+                    request_id,
+                };
+                let body = serde_json::to_string(&blocked).unwrap_or_default();
+                (body, "application/json")
+            }
             (None, Reader::Grpc) => (
                 format!("request blocked, request id {}", printable_id(request_id)),
                 "text/plain",

@@ -173,6 +173,18 @@ impl Policy {
         configuration: &[u8],
         shipped: impl FnOnce() -> Result<RuleSet, OpenError>,
     ) -> Result<(Policy, RuleSet), PolicyError> {
+        let (policy, own) = Policy::with_own_rules(configuration)?;
+        let rules = match own {
+            Some(rules) => rules,
+            None => shipped().map_err(|error| PolicyError::new(error.to_string()))?,
+        };
+        policy.check(&rules)?;
+        Ok((policy, rules))
+    }
+
+    /// Reads a plugin configuration and opens the rules that it has, if it has any.
+    #[inline(never)]
+    fn with_own_rules(configuration: &[u8]) -> Result<(Policy, Option<RuleSet>), PolicyError> {
         let (before, configuration) = match RuleSet::split_off(configuration) {
             Some((rules, text)) => (Some(rules.to_vec()), text),
             None => (None, configuration),
@@ -185,13 +197,9 @@ impl Policy {
                     .to_owned(),
             ));
         }
-        let rules = match before.or(within) {
-            Some(bytes) => RuleSet::open(bytes)
-                .map_err(|error| PolicyError::new(format!("ruleset: {error}")))?,
-            None => shipped().map_err(|error| PolicyError::new(error.to_string()))?,
-        };
-        policy.check(&rules)?;
-        Ok((policy, rules))
+        let own = before.or(within).map(RuleSet::open).transpose();
+        let own = own.map_err(|error| PolicyError::new(format!("ruleset: {error}")))?;
+        Ok((policy, own))
     }
 
     /// Reads a plugin configuration, without asking whether the rules that it names exist.
@@ -308,6 +316,7 @@ impl Policy {
         Ok(())
     }
 
+    #[inline(never)]
     fn check(&self, rules: &RuleSet) -> Result<(), PolicyError> {
         self.check_names(&Known::of(rules))
     }

@@ -166,10 +166,11 @@ impl<'t> Value<'t> {
 
     /// All keys and their texts.
     pub fn texts_by_key(&self) -> Result<Vec<(String, String)>, PolicyError> {
-        let fields = self.entries()?.iter();
-        fields
-            .map(|(key, value)| Ok((key.clone(), self.at(key, value).text()?.to_owned())))
-            .collect()
+        let mut all = Vec::new();
+        for (key, value) in self.entries()? {
+            all.push((key.clone(), self.at(key, value).text()?.to_owned()));
+        }
+        Ok(all)
     }
 
     /// Its items.
@@ -177,18 +178,29 @@ impl<'t> Value<'t> {
         &self,
         item: impl Fn(&Value<'t>) -> Result<T, PolicyError>,
     ) -> Result<Vec<T>, PolicyError> {
-        let Tree::List(items) = self.tree else {
-            return Err(self.expected("a list"));
-        };
-        let items = items.iter().enumerate();
-        items
-            .map(|(at, tree)| {
-                item(&Value {
-                    tree,
-                    place: format!("{}[{}]", self.place, at + 1),
-                })
-            })
-            .collect()
+        // What does not depend on the items' type is compiled once.
+        let items = self.items()?;
+        let mut all = Vec::with_capacity(items.len());
+        for (at, tree) in items.iter().enumerate() {
+            all.push(item(&self.item(at, tree))?);
+        }
+        Ok(all)
+    }
+
+    #[inline(never)]
+    fn items(&self) -> Result<&'t [Tree], PolicyError> {
+        match self.tree {
+            Tree::List(items) => Ok(items),
+            _ => Err(self.expected("a list")),
+        }
+    }
+
+    #[inline(never)]
+    fn item(&self, at: usize, tree: &'t Tree) -> Value<'t> {
+        Value {
+            tree,
+            place: format!("{}[{}]", self.place, at + 1),
+        }
     }
 
     /// A text.
@@ -331,11 +343,16 @@ impl<'t> Keys<'t> {
         key: &str,
         read: impl FnOnce(&Value<'t>) -> Result<T, PolicyError>,
     ) -> Result<Option<T>, PolicyError> {
-        let found = self.fields.iter().find(|(known, _)| known == key);
-        match found {
-            Some((_, tree)) if *tree != Tree::Null => read(&self.value.at(key, tree)).map(Some),
-            _ => Ok(None),
+        match self.find(key) {
+            Some(value) => read(&value).map(Some),
+            None => Ok(None),
         }
+    }
+
+    #[inline(never)]
+    fn find(&self, key: &str) -> Option<Value<'t>> {
+        let (_, tree) = self.fields.iter().find(|(known, _)| known == key)?;
+        (*tree != Tree::Null).then(|| self.value.at(key, tree))
     }
 
     /// The same; a default if nothing does.
@@ -344,7 +361,10 @@ impl<'t> Keys<'t> {
         key: &str,
         read: impl FnOnce(&Value<'t>) -> Result<T, PolicyError>,
     ) -> Result<T, PolicyError> {
-        Ok(self.get(key, read)?.unwrap_or_default())
+        match self.find(key) {
+            Some(value) => read(&value),
+            None => Ok(T::default()),
+        }
     }
 }
 

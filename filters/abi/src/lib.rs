@@ -104,7 +104,9 @@ macro_rules! export {
     };
     ($plugin:ty) => {
         thread_local! {
-            static PLUGIN: std::cell::RefCell<$plugin> = std::cell::RefCell::default();
+            /// It is never dropped, so that no code is needed for that.
+            static PLUGIN: std::cell::RefCell<std::mem::ManuallyDrop<$plugin>> =
+                std::cell::RefCell::new(std::mem::ManuallyDrop::new(Default::default()));
         }
 
         /// Runs a callback. The host never calls back into a callback, so the plugin is always free; if it
