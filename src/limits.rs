@@ -49,6 +49,9 @@ pub const LITERAL_BYTES: usize = 4096;
 /// Bytes of one compiled regular expression. A larger one is refused by the compiler.
 pub const DFA_BYTES: usize = 64 * 1024;
 
+/// Bytes of a ruleset that can be packed into a program. A larger one is refused by the compiler and by the reader.
+pub const UNPACKED_BYTES: usize = 16 << 20;
+
 /// User-Agents and Referers that an inspector remembers as harmless, so as not to look again. When
 /// there are more, later ones take the places of earlier ones.
 pub const REMEMBERED_TEXTS: usize = 1024;

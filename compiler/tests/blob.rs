@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use portcullis::inspect::Inspector;
-use portcullis::ruleset::{OpenError, RuleSet};
+use portcullis::ruleset::{OpenError, RuleSet, layout, packed};
 use portcullis_compiler::{Options, backend, parse};
 
 /// Rules of all kinds, this many.
@@ -97,4 +97,72 @@ fn five_thousand_rules_open_in_an_instant() {
         bytes.len()
     );
     assert!(ready.as_millis() < 50, "{ready:?}");
+}
+
+/// What ships, and rules of all kinds.
+fn to_pack() -> [Vec<u8>; 3] {
+    let rules = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/injection");
+    let shipped = portcullis_compiler::load_dirs(&[&rules]).unwrap();
+    let shipped = backend::compile(&shipped).unwrap().bytes;
+    [compiled(0), compiled(60), shipped]
+}
+
+#[test]
+fn what_is_packed_is_unpacked_to_the_byte() {
+    for bytes in to_pack() {
+        let packed = backend::pack(&bytes).unwrap();
+        assert_eq!(packed::unpack(&packed).unwrap(), bytes);
+        assert!(
+            packed.len() < bytes.len(),
+            "{} {}",
+            packed.len(),
+            bytes.len()
+        );
+        // Neither is taken for the other.
+        assert_eq!(RuleSet::open(packed).err(), Some(OpenError::NotARuleset));
+        assert_eq!(packed::unpack(&bytes), Err(OpenError::NotARuleset));
+    }
+}
+
+#[test]
+fn a_packed_ruleset_that_is_damaged_is_refused() {
+    let [_, bytes, _] = to_pack();
+    let whole = backend::pack(&bytes).unwrap();
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        assert!(packed::unpack(&flipped).is_err(), "byte {at}");
+        assert!(packed::unpack(&whole[..at]).is_err(), "cut at {at}");
+    }
+    let mut other = whole;
+    other[4] = other[4].wrapping_add(1);
+    assert!(matches!(
+        packed::unpack(&other),
+        Err(OpenError::Version { .. })
+    ));
+}
+
+#[test]
+fn a_packed_ruleset_that_is_forged_is_refused() {
+    let [_, bytes, _] = to_pack();
+    let whole = backend::pack(&bytes).unwrap();
+    let (mut refused, mut other) = (0, 0);
+    for at in (0..whole.len() - layout::FRAME_BYTES).step_by(3) {
+        let mut forged = whole[layout::FRAME_BYTES..].to_vec();
+        forged[at] ^= 1 << (at % 8);
+        // The frame is right again, what is in it is not.
+        match packed::unpack(&layout::packed(forged)) {
+            Err(error) => {
+                assert_eq!(error, OpenError::Frame, "byte {at}");
+                refused += 1;
+            }
+            Ok(unpacked) => {
+                // Some bits pad a stream out to whole bytes.
+                let is_refused = RuleSet::open(unpacked.clone()).is_err();
+                assert!(unpacked == bytes || is_refused, "byte {at}");
+                other += 1;
+            }
+        }
+    }
+    assert!(refused > 100 && other > 100, "{refused} {other}");
 }

@@ -1,4 +1,4 @@
-//! Compiles the rules that ship with the filter into the module.
+//! Compiles the rules that ship with the filter and packs them into the module.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ fn compiled(rules: &Path) -> Result<Vec<u8>, String> {
     };
     let documents = portcullis_compiler::load_dirs(&roots)?;
     match backend::compile(&documents) {
-        Ok(compiled) => Ok(compiled.bytes),
+        Ok(compiled) => backend::pack(&compiled.bytes),
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
     }
 }

@@ -9,6 +9,8 @@
 //! codes, by length         b 0    a 10    c 110    d 111      (counts 1 1 2, symbols b a c d)
 //! 1 1 0                    no code of one bit, none of two, the first of three: c
 //! ```
+//!
+//! Only once a block has had [`EARNED`] symbols is a table of its short codes written, which has cost less than they did.
 
 /// Bits of the longest code.
 const LONGEST: usize = 15;
@@ -16,6 +18,10 @@ const LONGEST: usize = 15;
 const SYMBOLS: usize = 320;
 /// The symbol that ends a block.
 const END: u16 = 256;
+/// Bits of the codes that a table has.
+const SHORT: u32 = 10;
+/// Symbols of a block behind which its codes are worth a table each.
+const EARNED: u32 = 128;
 
 /// Why there is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +63,9 @@ struct Code {
     counts: [u16; LONGEST + 1],
     /// The symbols by the length of their code.
     symbols: [u16; SYMBOLS],
+    /// For the next [`SHORT`] bits the symbol that they begin with, and above [`Code::LENGTH_AT`] the length of its code; 0 if
+    /// that is longer. Empty until a block has earned it.
+    short: Vec<u16>,
 }
 
 impl Code {
@@ -85,7 +94,37 @@ impl Code {
             *symbols.get_mut(usize::from(*place))? = symbol;
             *place += 1;
         }
-        Some(Code { counts, symbols })
+        Some(Code {
+            counts,
+            symbols,
+            short: Vec::new(),
+        })
+    }
+
+    /// Where the length of a code begins in an entry of `short`.
+    const LENGTH_AT: u32 = 9;
+
+    /// Writes the table of short codes.
+    #[inline(never)]
+    fn write_short(&mut self) {
+        if !self.short.is_empty() {
+            return;
+        }
+        self.short.resize(1 << SHORT, 0);
+        let mut symbols = self.symbols.iter();
+        let mut code = 0_u32;
+        for (length, count) in (0..=SHORT).zip(&self.counts).skip(1) {
+            code <<= 1;
+            for symbol in symbols.by_ref().take(usize::from(*count)) {
+                // The first bit of a code is the lowest one.
+                let first = code.reverse_bits() >> (32 - length);
+                code += 1;
+                let places = self.short.iter_mut().skip(first as usize);
+                for entry in places.step_by(1 << length) {
+                    *entry = symbol | (length as u16) << Code::LENGTH_AT;
+                }
+            }
+        }
     }
 
     /// The codes of blocks that bring none of their own.
@@ -102,7 +141,7 @@ struct Stream<'c, 'o> {
     /// Where the bytes begin of which no bit was taken.
     at: usize,
     /// Bits that were taken and not used, the next one lowest.
-    bits: u32,
+    bits: u64,
     count: u32,
     /// Where in `out` this stream begins: what is before is nothing to copy from.
     start: usize,
@@ -114,11 +153,18 @@ impl Stream<'_, '_> {
     /// Takes bits until there are so many, at most 16, or no more.
     #[inline]
     fn take(&mut self, count: u32) {
-        while self.count < count {
-            let Some(byte) = self.content.get(self.at) else {
-                return;
-            };
-            self.bits |= u32::from(*byte) << self.count;
+        if self.count >= count {
+            return;
+        }
+        let rest = self.content.get(self.at..).unwrap_or_default();
+        if let Some(four) = rest.first_chunk() {
+            self.bits |= u64::from(u32::from_le_bytes(*four)) << self.count;
+            self.count += u32::BITS;
+            self.at += four.len();
+            return;
+        }
+        for byte in rest {
+            self.bits |= u64::from(*byte) << self.count;
             self.count += 8;
             self.at += 1;
         }
@@ -135,20 +181,33 @@ impl Stream<'_, '_> {
     fn bits(&mut self, count: u32) -> Result<u16, Ending> {
         self.take(count);
         self.count = self.count.checked_sub(count).ok_or(Ending::Broken)?;
-        let value = self.bits & ((1 << count) - 1);
+        let value = self.bits as u32 & ((1 << count) - 1);
         self.bits >>= count;
         Ok(value as u16)
     }
 
-    #[inline]
+    #[inline(always)]
     fn symbol(&mut self, code: &Code) -> Result<u16, Ending> {
         self.take(LONGEST as u32);
+        let place = self.bits as usize & ((1 << SHORT) - 1);
+        let entry = code.short.get(place).copied().unwrap_or(0);
+        let length = u32::from(entry) >> Code::LENGTH_AT;
+        if length == 0 || length > self.count {
+            return self.symbol_by_bits(code);
+        }
+        self.bits >>= length;
+        self.count -= length;
+        Ok(entry & ((1 << Code::LENGTH_AT) - 1))
+    }
+
+    #[inline(never)]
+    fn symbol_by_bits(&mut self, code: &Code) -> Result<u16, Ending> {
         // The code so far, the first code of this length, and the place of its symbol.
         let (mut value, mut first, mut place) = (0_u32, 0, 0);
         let (mut bits, mut left) = (self.bits, self.count);
         for count in code.counts.iter().skip(1) {
             left = left.checked_sub(1).ok_or(Ending::Broken)?;
-            value |= bits & 1;
+            value |= bits as u32 & 1;
             bits >>= 1;
             let count = u32::from(*count);
             if value < first + count {
@@ -181,12 +240,12 @@ impl Stream<'_, '_> {
                 if fixed.is_none() {
                     *fixed = Code::fixed();
                 }
-                let (symbols, distances) = fixed.as_ref().ok_or(Ending::Broken)?;
+                let (symbols, distances) = fixed.as_mut().ok_or(Ending::Broken)?;
                 self.coded(symbols, distances)?;
             }
             2 => {
-                let (symbols, distances) = self.codes()?;
-                self.coded(&symbols, &distances)?;
+                let (mut symbols, mut distances) = self.codes()?;
+                self.coded(&mut symbols, &mut distances)?;
             }
             _ => return Err(Ending::Broken),
         }
@@ -251,11 +310,18 @@ impl Stream<'_, '_> {
     }
 
     /// What stands in a block: bytes, and copies of what came before.
-    fn coded(&mut self, symbols: &Code, distances: &Code) -> Result<(), Ending> {
+    fn coded(&mut self, symbols: &mut Code, distances: &mut Code) -> Result<(), Ending> {
+        let mut read = 0_u32;
         loop {
+            read = read.saturating_add(1);
+            if read == EARNED {
+                symbols.write_short();
+                distances.write_short();
+            }
             let symbol = self.symbol(symbols)?;
             if let Ok(byte) = u8::try_from(symbol) {
                 self.push(byte)?;
+                self.bytes(symbols);
                 continue;
             }
             let length = match symbol - END {
@@ -280,6 +346,38 @@ impl Stream<'_, '_> {
         }
     }
 
+    /// Appends the bytes that come next, as long as their codes are short and there is no end near.
+    #[inline(always)]
+    fn bytes(&mut self, symbols: &Code) {
+        let Some(short) = symbols.short.first_chunk::<{ 1 << SHORT }>() else {
+            return;
+        };
+        let mut rest = self.content.get(self.at..).unwrap_or_default();
+        let (mut bits, mut count) = (self.bits, self.count);
+        let room = self.most.saturating_sub(self.out.len());
+        for _ in 0..room {
+            if count < SHORT {
+                let Some((four, behind)) = rest.split_first_chunk() else {
+                    break;
+                };
+                bits |= u64::from(u32::from_le_bytes(*four)) << count;
+                count += u32::BITS;
+                rest = behind;
+            }
+            let entry = short[bits as usize % short.len()];
+            let length = u32::from(entry) >> Code::LENGTH_AT;
+            let symbol = entry & ((1 << Code::LENGTH_AT) - 1);
+            if length == 0 || symbol >= END {
+                break;
+            }
+            bits >>= length;
+            count -= length;
+            self.out.push(symbol as u8);
+        }
+        (self.bits, self.count) = (bits, count);
+        self.at = self.content.len() - rest.len();
+    }
+
     /// Appends so many bytes of those that stand so far back, which may be fewer and then come again.
     fn copy(&mut self, length: usize, distance: usize) -> Result<(), Ending> {
         if distance > self.out.len() - self.start {
@@ -287,9 +385,10 @@ impl Stream<'_, '_> {
         }
         let room = self.most.saturating_sub(self.out.len());
         let mut left = length.min(room);
+        let from = self.out.len() - distance;
         while left > 0 {
-            let step = left.min(distance);
-            let from = self.out.len() - distance;
+            // What is there already repeats those bytes.
+            let step = left.min(self.out.len() - from);
             self.out.extend_from_within(from..from + step);
             left -= step;
         }

@@ -24,7 +24,7 @@
 
 mod charset;
 mod coding;
-mod inflate;
+pub(crate) mod inflate;
 mod json;
 mod media_type;
 mod multipart;

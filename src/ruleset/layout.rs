@@ -10,6 +10,9 @@
 //! length (`Span`) into the text section. A ruleset of another version is refused: it is rebuilt
 //! from its rules in milliseconds, so there is nothing to migrate.
 
+use std::ops::Range;
+
+use super::OpenError;
 use crate::field::Lane;
 use crate::normalise::Classes;
 
@@ -19,8 +22,11 @@ pub const MAGIC: [u8; 4] = *b"PRTC";
 /// Version of this layout. Any change to this file that changes bytes raises it.
 pub const VERSION: u32 = 10;
 
+/// Bytes before what the checksum is of.
+pub const FRAME_BYTES: usize = 20;
+
 /// Bytes before the first section.
-pub const HEADER_BYTES: usize = 20 + Section::COUNT * 8;
+pub const HEADER_BYTES: usize = FRAME_BYTES + Section::COUNT * 8;
 
 /// The parts of a ruleset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,30 @@ pub enum Section {
 impl Section {
     /// How many sections there are.
     pub const COUNT: usize = 20;
+
+    /// All of them, in order.
+    pub const ALL: [Section; Section::COUNT] = [
+        Section::Text,
+        Section::Rules,
+        Section::Nodes,
+        Section::Matchers,
+        Section::Literals,
+        Section::MatcherLiterals,
+        Section::Postings,
+        Section::Dfas,
+        Section::Cidrs,
+        Section::Lanes,
+        Section::Bitmaps,
+        Section::Grams,
+        Section::GramEntries,
+        Section::ClassGates,
+        Section::GateRuns,
+        Section::Always,
+        Section::Correlations,
+        Section::Listeners,
+        Section::Keys,
+        Section::Answers,
+    ];
 }
 
 /// The checksum: every single flipped bit changes it, since each step is a bijection.
@@ -111,6 +141,10 @@ pub trait Record: Sized {
     fn write(&self, out: &mut Vec<u8>);
     /// Reads the record off the front.
     fn read(from: &mut Reader<'_>) -> Option<Self>;
+    /// Appends how many bytes each number in it has.
+    fn widths(out: &mut Vec<usize>) {
+        out.push(Self::BYTES);
+    }
 }
 
 macro_rules! number_records {
@@ -157,6 +191,7 @@ macro_rules! records {
             fn read(from: &mut Reader<'_>) -> Option<Self> {
                 Some($name { $($field: <$type as Record>::read(from)?,)* })
             }
+            fn widths(out: &mut Vec<usize>) { $(<$type as Record>::widths(out);)* }
         }
     )*};
 }
@@ -596,23 +631,75 @@ pub const fn gate(wait: Wait, lane: Lane, class: u32) -> usize {
     (wait as usize * Lane::COUNT + lane as usize) * (ANY_TEXT as usize + 1) + class as usize
 }
 
+/// Checks the front of a ruleset or a packed one: magic, version, length and checksum. Gives what follows.
+pub(super) fn framed(bytes: &[u8], magic: [u8; 4]) -> Result<Reader<'_>, OpenError> {
+    let mut header = Reader(bytes.strip_prefix(&magic).ok_or(OpenError::NotARuleset)?);
+    let mut number = || u32::read(&mut header).ok_or(OpenError::NotARuleset);
+    let version = number()?;
+    if version != VERSION {
+        return Err(OpenError::Version { found: version });
+    }
+    let expected = u64::from(number()?);
+    let found = bytes.len() as u64;
+    if expected != found || bytes.len() < FRAME_BYTES {
+        return Err(OpenError::Length { expected, found });
+    }
+    let sum = u64::from(number()?) | u64::from(number()?) << 32;
+    match checksum(header.0) == sum {
+        true => Ok(header),
+        false => Err(OpenError::Checksum),
+    }
+}
+
+/// Puts a frame around what is packed.
+pub fn packed(mut rest: Vec<u8>) -> Vec<u8> {
+    let mut out = super::packed::MAGIC.to_vec();
+    VERSION.write(&mut out);
+    ((FRAME_BYTES + rest.len()) as u32).write(&mut out);
+    checksum(&rest).write(&mut out);
+    out.append(&mut rest);
+    out
+}
+
+/// A ruleset whose sections have these lengths and are not written yet, and where they lie.
+pub(super) fn frame(
+    lengths: &[usize; Section::COUNT],
+    sum: u64,
+) -> (Vec<u8>, [Range<usize>; Section::COUNT]) {
+    let mut end = HEADER_BYTES;
+    let places = lengths.map(|length| {
+        let start = end.next_multiple_of(8);
+        end = start + length;
+        start..end
+    });
+    let mut out = Vec::with_capacity(end);
+    out.extend_from_slice(&MAGIC);
+    VERSION.write(&mut out);
+    (end as u32).write(&mut out);
+    sum.write(&mut out);
+    for place in &places {
+        (place.start as u32).write(&mut out);
+        (place.len() as u32).write(&mut out);
+    }
+    out.resize(end, 0);
+    (out, places)
+}
+
 /// Puts sections together to a ruleset: the frame that `RuleSet::open` checks.
 pub fn assemble(sections: &[Vec<u8>]) -> Vec<u8> {
-    let mut table = Vec::new();
-    let mut body = Vec::new();
-    for section in sections {
-        while !(HEADER_BYTES + body.len()).is_multiple_of(8) {
-            body.push(0);
-        }
-        ((HEADER_BYTES + body.len()) as u32).write(&mut table);
-        (section.len() as u32).write(&mut table);
-        body.extend_from_slice(section);
+    let mut lengths = [0; Section::COUNT];
+    for (length, section) in lengths.iter_mut().zip(sections) {
+        *length = section.len();
     }
-    table.append(&mut body);
-    let mut out = MAGIC.to_vec();
-    VERSION.write(&mut out);
-    ((20 + table.len()) as u32).write(&mut out);
-    checksum(&table).write(&mut out);
-    out.append(&mut table);
+    let (mut out, places) = frame(&lengths, 0);
+    for (place, section) in places.into_iter().zip(sections) {
+        if let Some(to) = out.get_mut(place) {
+            to.copy_from_slice(section);
+        }
+    }
+    let sum = checksum(out.get(FRAME_BYTES..).unwrap_or_default());
+    if let Some(to) = out.get_mut(FRAME_BYTES - u64::BYTES..FRAME_BYTES) {
+        to.copy_from_slice(&sum.to_le_bytes());
+    }
     out
 }

@@ -5,7 +5,9 @@
 //! record is a bounds-checked load. A reference that leads nowhere, which only a forged ruleset
 //! can hold, reads as absent and its rule does not match.
 
+pub mod grams;
 pub mod layout;
+pub mod packed;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,8 +15,8 @@ use std::ops::Range;
 
 use crate::field::Lane;
 use layout::{
-    CorrelationRecord, GramEntryRecord, HEADER_BYTES, LaneRecord, LiteralRecord, MAGIC,
-    MatcherRecord, NodeRecord, Reader, Record, RuleRecord, Run, Section, Span, VERSION, checksum,
+    CorrelationRecord, GramEntryRecord, LaneRecord, LiteralRecord, MAGIC, MatcherRecord,
+    NodeRecord, Reader, Record, RuleRecord, Run, Section, Span, VERSION,
 };
 
 /// Why a ruleset was refused. Nothing of a refused ruleset is used.
@@ -102,21 +104,8 @@ impl RuleSet {
     /// Opens compiled rules. Takes time linear in their bytes (the checksum) and little of it.
     pub fn open(bytes: impl Into<Cow<'static, [u8]>>) -> Result<RuleSet, OpenError> {
         let bytes = bytes.into();
-        let mut header = Reader(bytes.strip_prefix(&MAGIC).ok_or(OpenError::NotARuleset)?);
-        let mut number = || u32::read(&mut header).ok_or(OpenError::NotARuleset);
-        let version = number()?;
-        if version != VERSION {
-            return Err(OpenError::Version { found: version });
-        }
-        let expected = u64::from(number()?);
-        let found = bytes.len() as u64;
-        if expected != found || bytes.len() < HEADER_BYTES {
-            return Err(OpenError::Length { expected, found });
-        }
-        let sum = u64::from(number()?) | u64::from(number()?) << 32;
-        if checksum(bytes.get(20..).unwrap_or_default()) != sum {
-            return Err(OpenError::Checksum);
-        }
+        let mut header = layout::framed(&bytes, MAGIC)?;
+        let mut number = || u32::read(&mut header).ok_or(OpenError::Frame);
         let mut sections = [const { 0..0 }; Section::COUNT];
         for section in &mut sections {
             let (start, len) = (number()? as usize, number()? as usize);

@@ -11,6 +11,7 @@
 
 mod anchor;
 mod correlation;
+mod pack;
 mod regex;
 mod tree;
 mod writer;
@@ -25,6 +26,7 @@ use crate::diagnostic::{self, Diagnostic};
 use crate::link::Index;
 use crate::source::Span;
 use crate::taxonomy::Category;
+pub use pack::pack;
 pub use regex::{learn, learned};
 use tree::Tree;
 use writer::Writer;

@@ -1,15 +1,16 @@
 //! Lays rules out in sections and builds the prefilter's tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use portcullis::catalogue::Severity;
 use portcullis::event::Source;
 use portcullis::field::{Field, Lane};
 use portcullis::normalise::Classes;
+use portcullis::ruleset::grams::{self, Placed};
 use portcullis::ruleset::layout::{
-    self, CidrRecord, CorrelationKind, CorrelationRecord, GramEntryRecord, Index, KeyRecord,
-    LaneRecord, ListenerRecord, LiteralRecord, MatcherRecord, NodeKind, NodeRecord, Op, Record,
-    RuleRecord, Run, Section, Span, Wait, fold_gram, hash_gram, slot_of,
+    self, CidrRecord, CorrelationKind, CorrelationRecord, Index, KeyRecord, LaneRecord,
+    ListenerRecord, LiteralRecord, MatcherRecord, NodeKind, NodeRecord, Op, Record, RuleRecord,
+    Run, Section, Span, Wait, fold_gram,
 };
 
 use super::anchor::{self, Anchor, GRAM_BYTES};
@@ -443,9 +444,14 @@ impl Writer {
                 lanes: literal.lanes,
             });
         }
-        let grams = Grams::of(&literal_records, &self.text);
-        let (table, entries) = grams.table();
-        let (lanes, bitmaps) = grams.bitmaps(self.lanes_read, &self.gates);
+        let placed = placed(&literal_records, &self.text);
+        let lanes = lanes(&placed, self.lanes_read, &self.gates);
+        let bitmap_bytes = lanes.iter().map(bitmap_bytes).sum();
+        let bitmaps = grams::bitmaps(&placed, &lanes, bitmap_bytes);
+        // About one slot for each two grams.
+        let known: HashSet<u32> = placed.iter().map(|one| one.gram).collect();
+        let slots = (known.len().next_power_of_two() / 2).max(1);
+        let (table, entries) = grams::table(&placed, slots);
         let (listeners, keys) = self.listeners();
         put(Section::Listeners, records(&listeners));
         put(Section::Keys, records(&keys));
@@ -461,8 +467,8 @@ impl Writer {
         put(Section::Cidrs, records(&self.cidrs));
         put(Section::Lanes, records(&lanes));
         put(Section::Bitmaps, bitmaps);
-        put(Section::Grams, records(&table));
-        put(Section::GramEntries, records(&entries));
+        put(Section::Grams, table);
+        put(Section::GramEntries, entries);
         let (gate_runs, waiting) = grouped(&self.gates);
         put(Section::ClassGates, records(&waiting));
         put(Section::GateRuns, records(&gate_runs));
@@ -473,126 +479,87 @@ impl Writer {
     }
 }
 
-/// The grams by which literals are found.
-struct Grams {
-    /// Folded gram → the literals that it stands for and the lanes that these count in.
-    entries: Vec<(u32, Vec<GramEntryRecord>, u8)>,
+/// Chooses the grams by which literals are found.
+fn placed(literals: &[LiteralRecord], text: &[u8]) -> Vec<Placed> {
+    let mut placed = Vec::new();
+    // How many literals each gram has.
+    let mut crowds: HashMap<u32, usize> = HashMap::new();
+    for (number, literal) in literals
+        .iter()
+        .enumerate()
+        .filter(|(_, literal)| literal.is_scanned())
+    {
+        let start = literal.text as usize;
+        let bytes = text
+            .get(start..start + usize::from(literal.bytes))
+            .unwrap_or_default();
+        let best = bytes
+            .windows(GRAM_BYTES)
+            .enumerate()
+            .filter_map(|(at, window)| {
+                let gram = fold_gram(u32::from_le_bytes(*window.first_chunk::<4>()?));
+                let (_, share) = anchor::rarest_gram(window)?;
+                // A gram that many literals share makes each of its places cost many comparisons.
+                let crowd = crowds.get(&gram).copied().unwrap_or(0);
+                Some((share * (1.0 + crowd as f64), at, gram))
+            })
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((_, before, gram)) = best else {
+            continue;
+        };
+        *crowds.entry(gram).or_default() += 1;
+        placed.push(Placed {
+            literal: index(number),
+            lanes: literal.lanes,
+            gram,
+            before: u16::try_from(before).unwrap_or(u16::MAX),
+        });
+    }
+    placed
 }
 
-impl Grams {
-    fn of(literals: &[LiteralRecord], text: &[u8]) -> Grams {
-        let mut entries: Vec<(u32, Vec<GramEntryRecord>, u8)> = Vec::new();
-        let mut known: HashMap<u32, usize> = HashMap::new();
-        for (number, literal) in literals
-            .iter()
-            .enumerate()
-            .filter(|(_, literal)| literal.is_scanned())
-        {
-            let start = literal.text as usize;
-            let bytes = text
-                .get(start..start + usize::from(literal.bytes))
-                .unwrap_or_default();
-            let best = bytes
-                .windows(GRAM_BYTES)
-                .enumerate()
-                .filter_map(|(at, window)| {
-                    let gram = fold_gram(u32::from_le_bytes(*window.first_chunk::<4>()?));
-                    let (_, share) = anchor::rarest_gram(window)?;
-                    // A gram that many literals share makes each of its places cost many comparisons.
-                    let crowd = known
-                        .get(&gram)
-                        .and_then(|at| entries.get(*at))
-                        .map_or(0, |e| e.1.len());
-                    Some((share * (1.0 + crowd as f64), at, gram))
-                })
-                .min_by(|a, b| a.0.total_cmp(&b.0));
-            let Some((_, before, gram)) = best else {
-                continue;
-            };
-            let at = *known.entry(gram).or_insert_with(|| {
-                entries.push((gram, Vec::new(), 0));
-                entries.len() - 1
-            });
-            if let Some(entry) = entries.get_mut(at) {
-                entry.1.push(GramEntryRecord {
-                    literal: Index(index(number)),
-                    mark: layout::mark_of(gram),
-                    before: u16::try_from(before).unwrap_or(u16::MAX),
-                });
-                entry.2 |= literal.lanes;
-            }
-        }
-        Grams { entries }
+/// What is known of each lane, with a bitmap of 32 bits or more a gram, so that few other grams share a bit.
+fn lanes(placed: &[Placed], lanes_read: u8, gates: &[Vec<u32>]) -> Vec<LaneRecord> {
+    let mut lanes = Vec::new();
+    let mut offset = 0;
+    for lane in Lane::ALL {
+        let counted = placed.iter().filter(|one| one.lanes & lane.bit() != 0);
+        let grams: HashSet<u32> = counted.map(|one| one.gram).collect();
+        let waited_for = |wait: Wait, class: u32| {
+            let waiting = gates.get(layout::gate(wait, lane, class));
+            waiting.is_some_and(|waiting| !waiting.is_empty())
+        };
+        let gate = |wait: Wait| {
+            (0..Classes::BITS)
+                .filter(|class| waited_for(wait, *class))
+                .fold(0, |classes: Classes, class| classes | 1 << class)
+        };
+        let log2_bits = match grams.len() {
+            0 => 0,
+            grams => (grams * 32)
+                .next_power_of_two()
+                .clamp(1 << 10, 1 << 20)
+                .ilog2(),
+        };
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let any_text = waited_for(Wait::Text, layout::ANY_TEXT);
+        let flags = flag(lanes_read & lane.bit() != 0, LaneRecord::READ)
+            | flag(any_text, LaneRecord::ANY_TEXT);
+        let record = LaneRecord {
+            offset: index(offset),
+            log2_bits: log2_bits as u8,
+            flags,
+            text_gate: gate(Wait::Text),
+            structure_gate: gate(Wait::Structure),
+        };
+        offset += bitmap_bytes(&record);
+        lanes.push(record);
     }
+    lanes
+}
 
-    /// The hash table, with about one slot for each two grams, and the entries it points to.
-    fn table(&self) -> (Vec<u32>, Vec<GramEntryRecord>) {
-        let slots = self.entries.len().next_power_of_two();
-        let slots = (slots / 2).max(1);
-        let mut by_slot: Vec<Vec<GramEntryRecord>> = vec![Vec::new(); slots];
-        for (gram, entries, _) in &self.entries {
-            if let Some(slot) = by_slot.get_mut(slot_of(*gram, slots)) {
-                slot.extend(entries);
-            }
-        }
-        let (mut table, mut all) = (vec![0], Vec::new());
-        for entries in by_slot {
-            all.extend(entries);
-            table.push(index(all.len()));
-        }
-        (table, all)
-    }
-
-    /// One bitmap a lane, of 32 bits or more a gram, so that few other grams share a bit.
-    fn bitmaps(&self, lanes_read: u8, gates: &[Vec<u32>]) -> (Vec<LaneRecord>, Vec<u8>) {
-        let mut bytes = Vec::new();
-        let mut lanes = Vec::new();
-        for lane in Lane::ALL {
-            let grams: Vec<u32> = self
-                .entries
-                .iter()
-                .filter(|(_, _, lanes)| lanes & lane.bit() != 0)
-                .map(|(gram, _, _)| *gram)
-                .collect();
-            let waited_for = |wait: Wait, class: u32| {
-                let waiting = gates.get(layout::gate(wait, lane, class));
-                waiting.is_some_and(|waiting| !waiting.is_empty())
-            };
-            let gate = |wait: Wait| {
-                (0..Classes::BITS)
-                    .filter(|class| waited_for(wait, *class))
-                    .fold(0, |classes: Classes, class| classes | 1 << class)
-            };
-            let offset = index(bytes.len());
-            let mut log2_bits = 0;
-            if !grams.is_empty() {
-                let bits = (grams.len() * 32)
-                    .next_power_of_two()
-                    .clamp(1 << 10, 1 << 20);
-                log2_bits = bits.ilog2() as u8;
-                let mut bitmap = vec![0_u8; bits / 8];
-                for gram in grams {
-                    let bit = (hash_gram(gram) >> (32 - u32::from(log2_bits))) as usize;
-                    if let Some(byte) = bitmap.get_mut(bit / 8) {
-                        *byte |= 1 << (bit % 8);
-                    }
-                }
-                bytes.append(&mut bitmap);
-            }
-            let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-            let any_text = waited_for(Wait::Text, layout::ANY_TEXT);
-            let flags = flag(lanes_read & lane.bit() != 0, LaneRecord::READ)
-                | flag(any_text, LaneRecord::ANY_TEXT);
-            lanes.push(LaneRecord {
-                offset,
-                log2_bits,
-                flags,
-                text_gate: gate(Wait::Text),
-                structure_gate: gate(Wait::Structure),
-            });
-        }
-        (lanes, bytes)
-    }
+fn bitmap_bytes(lane: &LaneRecord) -> usize {
+    (1_usize << lane.log2_bits) / 8
 }
 
 /// The lanes that a condition reads, and whether it reads a field that is in none.

@@ -21,13 +21,13 @@ use portcullis::body::{self, Interest};
 use portcullis::headers::Headers;
 use portcullis::inspect::{Facts, Inspector};
 use portcullis::policy::{Found, Policy};
-use portcullis::ruleset::RuleSet;
+use portcullis::ruleset::{OpenError, RuleSet, packed};
 use portcullis_abi::{Flow, HeaderMap, Host, Level, Plugin};
 
 use pending::Pending;
 use report::Reporter;
 
-/// The rules that ship with the filter.
+/// The rules that ship with the filter, packed.
 static SHIPPED_RULES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.bin"));
 
 /// Whether this is the module that sees responses.
@@ -48,10 +48,27 @@ struct Instance {
 /// All that lives in one VM.
 #[derive(Default)]
 struct HttpFilter {
+    shipped: Shipped,
     instances: Vec<Instance>,
     reporter: Reporter,
     waiting: Waiting,
     pending: Pending,
+}
+
+/// The rules that ship with the filter, once they are unpacked. All configurations of a VM read the same bytes, which stay
+/// as long as it does.
+#[derive(Default)]
+struct Shipped(Option<&'static [u8]>);
+
+impl Shipped {
+    /// Opens them. Unpacks them the first time.
+    fn open(&mut self) -> Result<RuleSet, OpenError> {
+        let bytes = match self.0 {
+            Some(bytes) => bytes,
+            None => self.0.insert(packed::unpack(SHIPPED_RULES)?.leak()),
+        };
+        RuleSet::open(bytes)
+    }
 }
 
 /// The heads of requests whose bodies are still coming: the host does not give headers out a second time.
@@ -117,6 +134,7 @@ impl Plugin for HttpFilter {
             reporter,
             waiting,
             pending,
+            ..
         } = self;
         let Some(instance) = instance_of(host, instances) else {
             return Flow::Continue;
@@ -284,6 +302,7 @@ impl HttpFilter {
             reporter,
             waiting,
             pending,
+            ..
         } = self;
         let Some(Head {
             stream,
@@ -342,7 +361,7 @@ impl HttpFilter {
                 )
             })?,
         };
-        let (policy, rules) = Policy::load(configuration, || RuleSet::open(SHIPPED_RULES))
+        let (policy, rules) = Policy::load(configuration, || self.shipped.open())
             .map_err(|error| error.to_string())?;
         if let Some(rule) = rules.needs_response().filter(|_| !SEES_RESPONSES) {
             return Err(format!(
