@@ -44,6 +44,8 @@ enum Part {
     Worst,
     /// Memory of one worker over millions of requests
     Soak,
+    /// Memory of a real Envoy over a tenth as many
+    SoakEnvoy,
     /// Time until Envoy answers, memory by workers
     Start,
     /// The engine alone, natively, under callgrind
@@ -118,7 +120,7 @@ pub fn run(args: &Args) -> Result<bool> {
             return worst::run(&Module::metered(&wasm()?)?, args.tries, args.times_benign);
         }
         Part::Soak => return soak::run(&Module::compile(&wasm()?)?, args.requests),
-        Part::Gateway | Part::Start | Part::Engine => {}
+        Part::Gateway | Part::Start | Part::SoakEnvoy | Part::Engine => {}
     }
     let dir = args.keep.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("portcullis-bench-{}", std::process::id()))
@@ -128,6 +130,9 @@ pub fn run(args: &Args) -> Result<bool> {
         Part::Start => {
             let upstream = server::upstream()?;
             start::run(&Module::metered(&wasm()?)?, &args.files, upstream, &dir)
+        }
+        Part::SoakEnvoy => {
+            soak::run_envoy(&args.files, server::upstream()?, &dir, args.requests / 10)
         }
         _ => measure(args, &dir),
     };

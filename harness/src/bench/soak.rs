@@ -1,9 +1,13 @@
 //! Millions of different requests through one worker: does its memory stay what it was?
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 
+use super::load::Client;
+use super::server::{Files, Server, Subject};
 use super::traffic::Mix;
 use crate::host::{Exchange, Gateway, GatewayOptions, Module};
 
@@ -13,6 +17,52 @@ const GROWTH_BYTES: usize = 256 * 1024;
 const METRICS: usize = 256;
 /// One request of this many is an attack, one a body, one noise.
 const ODD: u64 = 8;
+
+/// How much the resident memory of an Envoy may grow by after the first fifth: its own allocator gives and takes.
+const ENVOY_GROWTH_KIB: u64 = 8 * 1024;
+/// Connections to it.
+const CONNECTIONS: usize = 8;
+
+/// Sends so many requests through a real Envoy with one worker, one in eight an attack. Returns whether its memory stayed
+/// within its bound.
+pub fn run_envoy(files: &Files, upstream: SocketAddr, dir: &Path, requests: u64) -> Result<bool> {
+    let server = Server::start(Subject::OursUnseen, files, upstream, &[], dir)?;
+    let attacks = Mix::Attack.requests();
+    let mut attacks = attacks.iter().cycle();
+    let mut mix = Vec::new();
+    for (n, request) in Mix::Unseen.requests().iter().enumerate() {
+        mix.push(request.wire());
+        if n as u64 % ODD == 0 {
+            mix.extend(attacks.next().map(super::traffic::Request::wire));
+        }
+    }
+    let mut client = Client::connect(server.address, CONNECTIONS, mix)?;
+    println!(
+        "\n{:>12} {:>13} {:>10}",
+        "requests", "resident KiB", "alerts"
+    );
+    let begun = Instant::now();
+    let part = (requests / 10).max(1);
+    let (mut early, mut resident) = (0, 0);
+    for tenth in 1..=10 {
+        client.send(usize::try_from(part)?)?;
+        resident = server.resident_kib()?;
+        if tenth == 2 {
+            early = resident;
+        }
+        println!(
+            "{:>12} {resident:>13} {:>10}",
+            tenth * part,
+            server.alerts()?
+        );
+    }
+    println!(
+        "grown by {} KiB after the first fifth, {:.0} s",
+        resident.saturating_sub(early),
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(resident.saturating_sub(early) <= ENVOY_GROWTH_KIB)
+}
 
 /// Sends the requests. Returns whether memory stayed within its bound.
 pub fn run(module: &Module, requests: u64) -> Result<bool> {
