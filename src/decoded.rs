@@ -9,6 +9,7 @@ use crate::field::Field;
 use crate::limits;
 use crate::normalise::{self, Classes, Signs, escapes, nested, path, percent};
 use crate::sorted;
+use crate::structure;
 
 /// Classes of bytes that say that a header's value has something to undo.
 const ENCODED: Classes = normalise::PERCENT
@@ -251,7 +252,7 @@ impl Decoded {
             .iter()
             .filter(|piece| !matches!(piece.field, Field::Uri | Field::UriQuery))
             .fold(0, |classes, piece| {
-                classes | normalise::classes(self.text(piece.bytes.clone()))
+                classes | telling(self.text(piece.bytes.clone()))
             })
     }
 
@@ -439,7 +440,7 @@ impl Decoded {
         let mut truncated = false;
         for pair in bounded_split(query, b'&', &mut truncated) {
             let (name, value) = split_pair(pair);
-            if nested::may_nest(value) {
+            if nested::nests(value) {
                 let name = self.push(name.unwrap_or_default());
                 let like = Piece {
                     header,
@@ -469,7 +470,7 @@ impl Decoded {
                 let is_value =
                     piece.part || matches!(piece.field, Field::QueryValue | Field::BodyValue);
                 let value = self.text(piece.bytes.clone());
-                if is_value && nested::may_nest(value) {
+                if is_value && nested::nests(value) {
                     let (piece, value) = (piece.clone(), value.to_vec());
                     self.unnest(&piece, &value, scan);
                 }
@@ -552,6 +553,16 @@ impl Decoded {
                 });
             }
         }
+    }
+}
+
+/// The classes of a value's bytes. A few words with spaces between them have none: what people search for would open the rules
+/// about SQL and commands time and again.
+fn telling(value: &[u8]) -> Classes {
+    let classes = normalise::classes(value);
+    match classes == normalise::SPACE && structure::is_prose(value) {
+        true => 0,
+        false => classes,
     }
 }
 

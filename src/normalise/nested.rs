@@ -27,7 +27,7 @@ pub fn may_nest_within(query: &[u8], classes: Classes) -> bool {
 
 /// Whether `value` may hold a text, by its beginning and length alone.
 #[inline]
-pub fn may_nest(value: &[u8]) -> bool {
+fn may_nest(value: &[u8]) -> bool {
     match value.first() {
         Some(b'{' | b'[' | b'"' | b' ' | b'\t' | b'\n' | b'\r') => value.len() > SHORTEST,
         Some(&first) => value.len() >= BASE64_CHARS && base64_digit(first).is_some(),
@@ -45,23 +45,30 @@ pub fn is_json(value: &[u8]) -> bool {
 
 /// Appends what `value` is the Base64 of to `out`. Either alphabet, padded or not; a space stands for the
 /// `+` that it was in a query. Returns whether it was Base64 of mostly readable bytes; if not, `out` is as
-/// it was.
+/// it was. Most words are not, which is counted before anything is kept.
 pub fn base64(value: &[u8], out: &mut Vec<u8>) -> bool {
+    base64_chars(value).is_some_and(|chars| each_byte(chars, |byte| out.push(byte)))
+}
+
+/// Whether `value` holds a text: it is a JSON document or the Base64 of something readable.
+pub fn nests(value: &[u8]) -> bool {
+    may_nest(value) && (is_json(value) || base64_chars(value).is_some())
+}
+
+/// `value` without its padding, if it is the Base64 of mostly readable bytes.
+fn base64_chars(value: &[u8]) -> Option<&[u8]> {
     let end = value.iter().rposition(|&byte| byte != b'=');
     let chars = value.get(..end.map_or(0, |end| end + 1)).unwrap_or(value);
     if chars.len() < BASE64_CHARS || value.len() - chars.len() > 2 {
-        return false;
+        return None;
     }
-    // Most words are the Base64 of nothing readable, which is counted before anything is kept.
     let mut readable = 0;
     let count = |byte: u8| {
         readable += usize::from(byte.is_ascii_graphic() || byte.is_ascii_whitespace());
     };
     // A quarter may be anything, or one unreadable byte would hide the rest.
-    if !each_byte(chars, count) || readable * 4 < chars.len() * 6 / 8 * 3 {
-        return false;
-    }
-    each_byte(chars, |byte| out.push(byte))
+    let is_base64 = each_byte(chars, count);
+    (is_base64 && readable * 4 >= chars.len() * 6 / 8 * 3).then_some(chars)
 }
 
 /// Shows `take` the bytes that `chars` are the Base64 of, up to the first character that is none of it. Returns whether

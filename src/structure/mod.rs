@@ -71,6 +71,15 @@ impl Structure {
     }
 }
 
+/// Bytes of the longest text that [`is_prose`] reads.
+const PROSE_BYTES: usize = 256;
+
+/// Whether no detector finds anything in a short text that holds nothing but words and spaces. It asks those whose gate a
+/// space alone opens; `tests/prefilter.rs` holds the answers of all to be the same as without.
+pub fn is_prose(value: &[u8]) -> bool {
+    value.len() <= PROSE_BYTES && !sql::gate(value) && shell::command(value).is_none()
+}
+
 /// What may still be spent on a value. A step is about eight instructions of a processor: what reading a byte and a look
 /// at a table take.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ pub fn run_envoy(files: &Files, upstream: SocketAddr, dir: &Path, requests: u64)
     let mut mix = Vec::new();
     for (n, request) in Mix::Unseen.requests().iter().enumerate() {
         mix.push(request.wire());
-        if n as u64 % ODD == 0 {
+        if (n as u64).is_multiple_of(ODD) {
             mix.extend(attacks.next().map(super::traffic::Request::wire));
         }
     }
