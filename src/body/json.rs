@@ -45,15 +45,17 @@ pub fn json(body: &[u8], query: &mut Vec<u8>) {
                 let rest = body.get(at..).unwrap_or_default().trim_ascii_start();
                 let parent = keys.len().checked_sub(2).and_then(|at| keys.get(at));
                 if rest.first() == Some(&b':') {
-                    let is_operator = text.first() == Some(&b'$');
-                    // An operator belongs to the key above it, as it does in a query.
+                    let is_prototype = text == b"prototype"
+                        && parent.is_some_and(|parent| parent == b"constructor");
+                    let is_operator = text.first() == Some(&b'$') || is_prototype;
+                    // An operator belongs to the key above it, as it does in a query, and so does the prototype of all objects.
                     let name = match parent {
                         Some(parent) if is_operator => {
                             [parent.as_slice(), b"[", &text, b"]"].concat()
                         }
                         _ => text.clone(),
                     };
-                    if is_operator || !is_plain_name(&text) {
+                    if is_operator || text == b"__proto__" || !is_plain_name(&text) {
                         pair(&name, b"", query);
                     }
                     if let Some(key) = keys.last_mut() {

@@ -501,6 +501,16 @@ mod tests {
             ),
             (
                 "application/json",
+                r#"{"__proto__":{"admin":true}}"#,
+                "__proto__=",
+            ),
+            (
+                "application/json",
+                r#"{"constructor":{"prototype":{"a":1}}}"#,
+                "constructor[prototype]=",
+            ),
+            (
+                "application/json",
                 r#"{"user":{"$ne":""}}"#,
                 "user[$ne]=&user[$ne]=",
             ),

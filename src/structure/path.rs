@@ -1187,7 +1187,13 @@ fn unc(value: &[u8]) -> Option<Finding> {
     {
         return None;
     }
-    let confidence = if share.ends_with(b"$") { HIGH } else { MEDIUM };
+    // A server of one's own is named without a domain; the one that waits for a password is elsewhere.
+    let is_elsewhere = name.iter().any(|b| b".:@[".contains(b));
+    let confidence = match share.ends_with(b"$") {
+        true => HIGH,
+        false if is_elsewhere => MEDIUM,
+        false => LOW,
+    };
     Some(Finding {
         confidence,
         start: 0,
