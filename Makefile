@@ -87,7 +87,7 @@ fuzz: wasm ## bodies and rule files at random, for longer than `make test` does 
 	PORTCULLIS_FUZZ_ROUNDS=$(ROUNDS) cargo test -p portcullis-compiler --test hostile -- --nocapture
 
 eval: wasm ## recall and false positives over labelled traffic (PORTCULLIS_CORPORA=DIR, EVAL=--misses), and over its processes
-	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval $(EVAL) $(CORPORA)
+	@cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval --not-attacks tests/corpora/not-attacks.csv $(EVAL) $(CORPORA)
 	@# The filter sees no processes, the engine alone does.
 	@$(if $(wildcard $(CORPORA)/proc-*),cargo run --quiet --release -p portcullis-harness --bin portcullis -- eval --engine native $(EVAL) $(wildcard $(CORPORA)/proc-*))
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drive::{Item, Sink, drive};
 use super::engine::EngineArgs;
+use super::not_attacks::NotAttacks;
 use crate::capture::{Format, Label, OpenError, Record};
 use crate::report::{Alert, Colour, Progress, Style, grouped, printable, request_text};
 
@@ -44,6 +45,10 @@ pub struct Args {
     /// Show what has changed since an earlier `--json`
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Rows that are labelled as attacks and are none by a reader's judgement: CSV of id (or request line) and reason. Recall is
+    /// told with and without them
+    #[arg(long, value_name = "FILE")]
+    not_attacks: Option<PathBuf>,
     /// No progress
     #[arg(long, short)]
     quiet: bool,
@@ -59,9 +64,15 @@ pub fn run(args: &Args) -> Result<bool> {
         add_captures(corpus, &mut paths)?;
     }
     let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
+    let not_attacks = args.not_attacks.as_deref().map(NotAttacks::read);
+    let not_attacks = not_attacks.transpose()?;
     let mut engine = args.engine.start()?;
     let mut tally = Tally {
-        report: Report::default(),
+        report: Report {
+            without_listed: not_attacks.is_some().then(WithoutListed::default),
+            ..Report::default()
+        },
+        not_attacks: not_attacks.unwrap_or_default(),
         progress: Progress::new(args.quiet),
         keeps_misses: args.misses && !args.json,
         keeps_false_positives: args.false_positives && !args.json,
@@ -73,6 +84,9 @@ pub fn run(args: &Args) -> Result<bool> {
     drive(&paths, args.format, engine.detectors(), &mut tally)?;
     tally.progress.clear();
     tally.report.balanced_accuracy = tally.report.balanced();
+    if let Some(without) = &mut tally.report.without_listed {
+        without.unmet = tally.not_attacks.unmet();
+    }
 
     let mut out = BufWriter::new(io::stdout().lock());
     let style = Style::of(&io::stdout());
@@ -196,6 +210,9 @@ struct Report {
     by_tier: BTreeMap<String, Count>,
     /// Mean of the share of attacks found and the share of benign requests left alone.
     balanced_accuracy: Option<f64>,
+    /// The same attacks without those that a list says are none.
+    #[serde(default)]
+    without_listed: Option<WithoutListed>,
     /// Processes, kept out of all figures above.
     #[serde(default)]
     processes: Processes,
@@ -207,6 +224,19 @@ struct Report {
     raised: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     /// Ids of the attacks, by capture, to tell a gain from a new false positive.
     attack_ids: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Attacks, but for rows that a reader does not take for any.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct WithoutListed {
+    /// The rows that were left out, by capture.
+    listed: BTreeMap<String, Count>,
+    /// What is left, by capture.
+    attacks: BTreeMap<String, Count>,
+    /// What is left of those in the URL, User-Agent or Referer.
+    in_head: Count,
+    /// Listed rows that no capture has.
+    unmet: Vec<String>,
 }
 
 /// Counts of processes.
@@ -248,6 +278,7 @@ impl Processes {
 
 struct Tally {
     report: Report,
+    not_attacks: NotAttacks,
     progress: Progress,
     keeps_misses: bool,
     keeps_false_positives: bool,
@@ -377,6 +408,17 @@ impl Sink for Tally {
                 if payload == Payload::InHead {
                     self.report.in_head.add(&item.alerts);
                 }
+                let is_listed = self.not_attacks.has(&id, &request_text(record));
+                if let Some(without) = &mut self.report.without_listed {
+                    let counts = match is_listed {
+                        true => &mut without.listed,
+                        false => &mut without.attacks,
+                    };
+                    counts.entry(capture.clone()).or_default().add(&item.alerts);
+                    if !is_listed && payload == Payload::InHead {
+                        without.in_head.add(&item.alerts);
+                    }
+                }
                 let not_said = (payload == Payload::NotSaid).then_some("not said, with a body");
                 for place in places.iter().map(String::as_str).chain(not_said) {
                     self.report
@@ -395,7 +437,7 @@ impl Sink for Tally {
                     .entry(capture)
                     .or_default()
                     .insert(id.clone());
-                if item.alerts.is_empty() && self.keeps_misses {
+                if item.alerts.is_empty() && self.keeps_misses && !is_listed {
                     let place = places.join("+");
                     self.misses.push(format!(
                         "{id}  {class}  {tier}  {place}  {}",
@@ -538,6 +580,9 @@ impl Report {
                 found_line(&format!("  {tier}"), *count, out)?;
             }
         }
+        if let Some(without) = &self.without_listed {
+            without.write(style, out)?;
+        }
         write_benign(style, "benign requests", &self.benign, out)?;
         self.write_found(
             style,
@@ -583,6 +628,9 @@ impl Report {
                 percent(low),
                 percent(high)
             )?;
+        }
+        if let Some(without) = &self.without_listed {
+            without.write_sum(style, out)?;
         }
         if benign.requests > 0 {
             let (low, high) = wilson(benign.raised, benign.requests);
@@ -637,6 +685,43 @@ impl Report {
             write_group(capture, classes, out, found_line)?;
         }
         Ok(())
+    }
+}
+
+impl WithoutListed {
+    /// A table of the captures that have listed rows, and the rows that are in none.
+    fn write(&self, style: Style, out: &mut impl Write) -> io::Result<()> {
+        let title = "attacks without the rows that are none";
+        heading(style, title, FOUND, out)?;
+        for (capture, count) in &self.attacks {
+            if self.listed.contains_key(capture) {
+                found_line(capture, *count, out)?;
+            }
+        }
+        found_line("url, user-agent or referer", self.in_head, out)?;
+        for row in &self.unmet {
+            let line = format!("in no capture: {row}");
+            writeln!(out, "{}", style.paint(Colour::Yellow, printable(&line)))?;
+        }
+        Ok(())
+    }
+
+    fn write_sum(&self, style: Style, out: &mut impl Write) -> io::Result<()> {
+        let sum = |counts: &BTreeMap<String, Count>| {
+            counts
+                .values()
+                .fold(Count::default(), |sum, count| sum.plus(*count))
+        };
+        let (listed, left) = (sum(&self.listed), sum(&self.attacks));
+        writeln!(
+            out,
+            "  without          {} rows that are no attack ({} of them raise something): {} of {}, {}",
+            grouped(listed.requests),
+            grouped(listed.raised),
+            grouped(left.raised),
+            grouped(left.requests),
+            style.paint(Colour::Bold, percent(left.rate())),
+        )
     }
 }
 

@@ -13,6 +13,7 @@ mod eval;
 mod explain;
 mod image;
 mod import;
+mod not_attacks;
 mod peers;
 mod replay;
 pub(crate) mod rules;
