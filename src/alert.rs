@@ -462,7 +462,10 @@ fn is_secret(name: &[u8]) -> bool {
 /// Evidence for people. Of a secret only the first characters of the match are shown: they tell an
 /// attack from a secret well enough.
 fn evidence_text(evidence: &Evidence) -> String {
-    let secret = is_secret(&evidence.name) || matches!(evidence.field, Field::Cookie);
+    // A whole of several headers does not say which of them it is.
+    let secret = is_secret(&evidence.name)
+        || evidence.field == Field::Cookie
+        || evidence.field == Field::Header && evidence.name.is_empty();
     let shown = if secret {
         evidence.text.len().min(24)
     } else {

@@ -10,6 +10,9 @@
 //! command line is held against the rules for processes, as what would have run if the request had got
 //! its way. Detections of those rules are attempts.
 //!
+//! Cookies and headers that no lane reads are only glanced at. What looks like more than an ordinary value is inspected as the
+//! query of a request of its own ([`suspect`](crate::suspect)), so that every rule about parameters is asked about it as well.
+//!
 //! A rule that asks for the response (`sc-status`) is left open while there is none. If the request alone does
 //! not rule it out, the request *awaits* its response, and is asked about once more when that has come:
 //!
@@ -40,6 +43,7 @@ use crate::ruleset::layout::{MatcherRecord, Record, RuleRecord, Section};
 use crate::scan::Hits;
 use crate::sorted;
 use crate::structure::{self, Structure, shell};
+use crate::suspect::{self, Scope, Suspects};
 
 /// What else is known of a request, asked for only when a rule needs it: in a gateway each answer
 /// costs a call to the host.
@@ -68,6 +72,15 @@ pub struct Detection {
     pub evidence: Option<Evidence>,
     /// Of a correlation: what it counted. It has no evidence.
     pub correlated: Option<Box<Correlated>>,
+}
+
+impl Detection {
+    /// Whether its rule asks for the response.
+    pub(crate) fn needs_response(&self, rules: &RuleSet) -> bool {
+        rules
+            .rule(self.rule)
+            .is_some_and(|rule| rule.needs_response != 0)
+    }
 }
 
 /// The text that made a rule match.
@@ -116,6 +129,10 @@ pub struct Inspector {
     awaiting: Vec<u32>,
     /// What may still be spent on the last event.
     work: Work,
+    /// Which cookies and other headers are inspected.
+    scope: Scope,
+    /// Whether some of the last request's may be worth it.
+    has_suspects: bool,
 }
 
 /// Which rules are asked.
@@ -158,8 +175,15 @@ impl Inspector {
             reads_response: rules.needs_response().is_some(),
             awaiting: Vec::new(),
             work: Work::default(),
+            scope: Scope::default(),
+            has_suspects: false,
             rules,
         }
+    }
+
+    /// Has these cookies and other headers inspected from now on.
+    pub fn set_scope(&mut self, scope: Scope) {
+        self.scope = scope;
     }
 
     /// Whether some rule asks for the response.
@@ -208,7 +232,50 @@ impl Inspector {
     /// Inspects the head of a request.
     #[inline]
     pub fn request(&mut self, headers: Headers<'_>, facts: &dyn Facts) -> Inspection<'_> {
+        let inspection = self.inspect(headers, facts, Phase::Request, Work::default());
+        let mut truncated = inspection.truncated;
+        if self.has_suspects {
+            truncated |= self.inspect_suspects(headers, facts);
+        }
+        Inspection {
+            detections: &self.detections,
+            truncated,
+        }
+    }
+
+    /// Inspects the head of a request but for its cookies and the headers that no rule names.
+    pub fn request_alone(&mut self, headers: Headers<'_>, facts: &dyn Facts) -> Inspection<'_> {
         self.inspect(headers, facts, Phase::Request, Work::default())
+    }
+
+    /// Inspects the cookies and headers of the last request that are worth it, as the query of a request for `/`, and adds
+    /// what is found. Returns whether something was left out. Rules about the response are not asked.
+    #[cold]
+    #[inline(never)]
+    fn inspect_suspects(&mut self, headers: Headers<'_>, facts: &dyn Facts) -> bool {
+        let lane = |name: &[u8]| lane_of(name).map(|(lane, _)| lane);
+        let suspects = Suspects::of(headers.iter().take(limits::HEADERS), self.scope, lane);
+        let Some(target) = suspects.target() else {
+            return suspects.is_cut();
+        };
+        let found = std::mem::take(&mut self.detections);
+        let awaiting = std::mem::take(&mut self.awaiting);
+        let pairs: Vec<(&[u8], &[u8])> = headers
+            .iter()
+            .filter(|(name, _)| matches!(*name, b":method" | b":authority" | b"host"))
+            .chain([(&b":path"[..], target)])
+            .collect();
+        let as_query = Headers::Pairs(&pairs);
+        let truncated = self
+            .inspect(as_query, facts, Phase::Request, Work::default())
+            .truncated;
+        self.awaiting = awaiting;
+        let is_new = |detection: &Detection| found.iter().all(|known| known.rule != detection.rule);
+        self.detections
+            .retain_mut(|detection| is_new(detection) && suspects.name_field(detection));
+        self.detections.extend(found);
+        sorted::by_key(&mut self.detections, |detection| u64::from(detection.rule));
+        truncated || suspects.is_cut()
     }
 
     /// Inspects the head of a request again, whose status the facts know now, for the rules that ask for it.
@@ -343,9 +410,13 @@ impl Inspector {
         let everything = (RuleRecord::READS_ALL, Phase::Both);
         self.evaluate_request(headers, facts, everything, &[], watch);
         self.evaluate_commands();
+        let mut truncated = truncated || self.work.is_cut();
+        if self.has_suspects {
+            truncated |= self.inspect_suspects(headers, facts);
+        }
         Inspection {
             detections: &self.detections,
-            truncated: truncated || self.work.is_cut(),
+            truncated,
         }
     }
 
@@ -413,9 +484,13 @@ impl Inspector {
         let everything = (RuleRecord::READS_ALL, Phase::Both);
         self.evaluate_request(headers, facts, everything, &[], watch);
         self.evaluate_commands();
+        let mut truncated = truncated || self.work.is_cut();
+        if self.has_suspects {
+            truncated |= self.inspect_suspects(headers, facts);
+        }
         Inspection {
             detections: &self.detections,
-            truncated: truncated || self.work.is_cut(),
+            truncated,
         }
     }
 
@@ -428,6 +503,8 @@ impl Inspector {
         headers: Headers<'h>,
         mut first: Option<&mut [First<'h>; FIRSTS]>,
     ) -> bool {
+        let scope = self.scope;
+        let mut has_suspects = false;
         let Inspector {
             rules,
             hits,
@@ -453,6 +530,9 @@ impl Inspector {
             let Some((lane, field)) = lane_of(name) else {
                 continue;
             };
+            if matches!(lane, Lane::Header | Lane::Cookie) && scope == Scope::Suspicious {
+                has_suspects |= suspect::may_be_telling(lane, value);
+            }
             // A lane in which nothing opens a rule needs no look before some rule is open.
             if !rules.opens_in(lane) {
                 continue;
@@ -485,14 +565,21 @@ impl Inspector {
             }
         }
         hits.finish(rules);
-        truncated || decoded.truncated()
+        let truncated = truncated || decoded.truncated();
+        self.has_suspects = has_suspects || scope == Scope::All;
+        truncated
     }
 
     /// Scans the texts that were passed over but are read by a rule that something else made a candidate.
     fn scan_passed_over(&mut self, first: &mut [First<'_>]) {
         // What one of the two opens may read the other.
         for _ in 0..first.len() {
+            let is_passed_over = |first: &First<'_>| matches!(first, First::PassedOver(..));
+            if !first.iter().any(is_passed_over) {
+                return;
+            }
             let lanes = self.lanes_of_candidates();
+            let mut has_scanned = false;
             for first in &mut *first {
                 if let First::PassedOver(lane, header) = first
                     && lanes & u16::from(lane.bit()) != 0
@@ -506,7 +593,11 @@ impl Inspector {
                     } = self;
                     scan_header(rules, hits, decoded, of, header);
                     *first = First::Several;
+                    has_scanned = true;
                 }
+            }
+            if !has_scanned {
+                return;
             }
             self.hits.finish(&self.rules);
         }
@@ -515,9 +606,7 @@ impl Inspector {
     /// What the candidates read, together; see [`RuleRecord::reads`].
     fn lanes_of_candidates(&self) -> u16 {
         let rules = self.hits.candidates().iter();
-        rules
-            .filter_map(|rule| self.rules.rule(*rule))
-            .fold(0, |lanes, rule| lanes | rule.reads)
+        rules.fold(0, |lanes, rule| lanes | self.rules.reads(*rule))
     }
 
     /// Scans the texts of an event that is a list of fields. Texts of processes, which come again and again, are passed
@@ -665,8 +754,8 @@ impl Inspector {
             let mut readers = hits
                 .candidates()
                 .iter()
-                .filter_map(|rule| rules.rule(*rule))
-                .filter(|rule| rule.reads & u16::from(lane.bit()) != 0);
+                .filter(|rule| rules.reads(**rule) & u16::from(lane.bit()) != 0)
+                .filter_map(|rule| rules.rule(*rule));
             // What there was no work left to ask is not known to be harmless.
             if readers.all(|rule| !evaluation.concerns(rule.root, *lane)) && !work.is_cut() {
                 memory.keep(*lane, value);

@@ -13,6 +13,7 @@
 //! | what the parameters of a body are | [`body`] |
 //! | what makes a rule worth evaluating | [`scan`] |
 //! | which texts are not looked at twice | `remember` |
+//! | which cookies and headers are looked at | [`suspect`] |
 //! | what a rule's condition means | [`evaluate`], [`text`], [`dfa`] |
 //! | what SQL, HTML, a command, a path or a URL looks like | [`structure`] |
 //! | what several signs in one request come to | [`confidence`] |
@@ -49,5 +50,6 @@ pub mod ruleset;
 pub mod scan;
 mod sorted;
 pub mod structure;
+pub mod suspect;
 pub mod text;
 pub mod time;

@@ -65,7 +65,7 @@ impl Class {
 
     fn of(file: &str, payload: &[u8]) -> Class {
         match file {
-            "sql-in-path" | "sql-in-query" | "sql-in-referer" => Sql,
+            "sql-in-path" | "sql-in-query" | "sql-in-referer" | "sql-variable" => Sql,
             "xss-in-path" | "xss-in-query" | "xss-in-referer" => Markup,
             "command-in-path" | "command-in-query" | "command-in-referer" => Shell,
             "path-traversal" | "path-traversal-in-referer" => Path,
@@ -97,6 +97,7 @@ impl Class {
             | "spreadsheet-formula"
             | "java-code"
             | "node-code"
+            | "option-injection"
             | "python-ruby-code"
             | "prototype-pollution"
             | "serialised-object"
@@ -1240,6 +1241,92 @@ fn attacks_in_bodies_are_found() {
 
 /// The share of attacks that must be found in each kind of body, in percent.
 const BODY_FLOOR: f64 = 97.0;
+
+/// How the value of an attack is put into a header: its name and value, if that can hold it.
+type Carry = fn(&[u8]) -> Option<(&'static [u8], Vec<u8>)>;
+
+fn encoded(value: &[u8], is_plain: fn(u8) -> bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for &byte in value {
+        match is_plain(byte) {
+            true => out.push(byte),
+            false => out.extend(format!("%{byte:02X}").bytes()),
+        }
+    }
+    out
+}
+
+fn cookie(value: Vec<u8>) -> Option<(&'static [u8], Vec<u8>)> {
+    let cookies = [&b"session=0f1e2d3c; id="[..], &value, b"; theme=light"].concat();
+    Some((b"cookie", cookies))
+}
+
+/// The headers, by name, and the share of attacks that must be found there, in percent.
+const CARRIERS: &[(&str, Carry, f64)] = &[
+    (
+        "cookie",
+        |value| {
+            cookie(encoded(value, |byte| {
+                byte.is_ascii_graphic() && byte != b';' && byte != b'%'
+            }))
+        },
+        75.0,
+    ),
+    (
+        "cookie, all encoded",
+        |value| cookie(encoded(value, |byte| byte.is_ascii_alphanumeric())),
+        75.0,
+    ),
+    (
+        "header",
+        |value| {
+            let is_sent = |byte: &u8| *byte >= b' ';
+            (value.len() >= 16 && value.iter().all(is_sent))
+                .then(|| (&b"x-forwarded-for"[..], value.to_vec()))
+        },
+        65.0,
+    ),
+];
+
+/// What is an attack in a query is mostly one in a cookie or in another header, where only telling values are looked at.
+#[test]
+fn attacks_in_cookies_and_headers_are_found() {
+    let mut bench = Bench::open();
+    let mut failures = Vec::new();
+    for (name, carry, floor) in CARRIERS {
+        let (mut applied, mut found) = (0, 0);
+        for attack in bench.attacks.clone() {
+            let ([Piece { value, .. }], Place::Query) = (&attack.pieces[..], attack.place) else {
+                continue;
+            };
+            // What is in a name, or wrapped once more, is not looked for there.
+            if value.len() < 4 || attack.class == Class::Base64 {
+                continue;
+            }
+            let Some((header, text)) = carry(value) else {
+                continue;
+            };
+            applied += 1;
+            let (alerts, _) =
+                bench.send(&[(b":path", b"/"), (b":method", b"GET"), (header, &text)]);
+            found += usize::from(!alerts.is_empty());
+            if alerts.is_empty() {
+                println!(
+                    "  missed: {name}: {:?} {}",
+                    attack.class,
+                    text.escape_ascii()
+                );
+            }
+        }
+        let share = 100.0 * f64::from(found as u32) / f64::from(applied.max(1));
+        println!("{name:24} {applied:>8} {found:>8} {share:>6.1} %");
+        if share < *floor {
+            failures.push(format!("{name}: {share:.1} %"));
+        }
+        assert!(applied > 50, "{name}: {applied}");
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
 
 /// Names of headers are the same in any case, and the second header of a name counts as well.
 #[test]

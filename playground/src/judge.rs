@@ -86,9 +86,12 @@ impl Judge {
         let own = all
             .filter(|rule| rules.text(rule.path) == OWN)
             .map(|rule| rules.text(rule.id).to_owned());
+        let own = own.collect();
+        let mut inspector = Inspector::new(rules);
+        inspector.set_scope(policy.scope());
         Judge {
-            own: own.collect(),
-            inspector: Inspector::new(rules),
+            own,
+            inspector,
             policy,
             correlator: Correlator::default(),
             memory: Local::default(),

@@ -5,6 +5,7 @@ use super::settings::{Exception, RuleName, Settings};
 use super::{Action, Mode};
 use crate::address::Network;
 use crate::catalogue::Severity;
+use crate::suspect::Scope;
 
 /// Where a layer comes from, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +114,11 @@ impl<'p> Effective<'p> {
         }
         let most = self.last(|settings| settings.body.max_bytes);
         usize::from(most.unwrap_or(super::BODY_BYTES))
+    }
+
+    /// Whether what was found in cookies and headers that no rule names counts.
+    pub fn inspects_headers(&self) -> bool {
+        self.last(|settings| settings.headers) != Some(Scope::Off)
     }
 
     /// The least count with which this correlation fires, if a layer says. Of what the layers say the most specific

@@ -83,6 +83,20 @@ pub fn enforce(
         return Vec::new();
     }
     let mut standing = Vec::with_capacity(detections.len());
+    let mut detections: Vec<Detection> = detections.collect();
+    if !policy.inspects_headers()
+        && found.body.is_none()
+        && detections
+            .iter()
+            .any(|detection| !detection.needs_response(inspector.rules()))
+    {
+        let alone = inspector.request_alone(head, facts).detections.to_vec();
+        let rules = inspector.rules();
+        detections.retain(|detection| {
+            detection.needs_response(rules)
+                || alone.iter().any(|found| found.rule == detection.rule)
+        });
+    }
     for detection in detections {
         let Some(exceptions) = allowed(inspector, &detection) else {
             continue;
@@ -99,9 +113,11 @@ pub fn enforce(
             let reduced = Reduced::new(headers, &exceptions);
             let pairs = reduced.pairs();
             let reduced = Headers::Pairs(&pairs);
-            let rule = inspector.rules().rule(detection.rule);
-            let again = match rule.is_some_and(|rule| rule.needs_response != 0) {
+            // What stands in cookies and other headers was found with the head.
+            let is_alone = found.body.is_some() || !policy.inspects_headers();
+            let again = match detection.needs_response(inspector.rules()) {
                 true => inspector.response(reduced, facts),
+                false if is_alone => inspector.request_alone(reduced, facts),
                 false => inspector.request(reduced, facts),
             };
             let mut same = again.detections.iter();

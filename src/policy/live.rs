@@ -55,7 +55,7 @@ pub fn read(text: &[u8], rules: &RuleSet) -> Result<Settings, PolicyError> {
 /// The same, without asking whether the rules that it names exist.
 pub(super) fn parse(text: &[u8]) -> Result<Settings, PolicyError> {
     let tree = json(text)?;
-    Settings::read(&Value::top(&tree).keys(&Settings::KEYS)?)
+    Settings::read_layer(&Value::top(&tree).keys(&Settings::KEYS)?)
 }
 
 /// The value of `policy` in the namespace's fields, as the gateway hands a map over. Any other key is a mistake.

@@ -41,6 +41,7 @@ pub use settings::{RuleName, Selector, Settings};
 
 use crate::limits;
 use crate::ruleset::{OpenError, RuleSet};
+use crate::suspect::Scope;
 use route::{Match, Rank, Route};
 use settings::Known;
 use values::{Tree, Value};
@@ -341,6 +342,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Which cookies and other headers have to be inspected.
+    pub fn scope(&self) -> Scope {
+        self.gateway.headers.unwrap_or_default()
+    }
+
     /// Whether entries of the table, or metadata, may be about anything that headers do not tell: the names of the
     /// gateway's routes and virtual hosts.
     pub fn asks_for_names(&self) -> bool {
@@ -438,10 +444,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_with_a_reason() {
-        let cases: [(&[u8], &str); 26] = [
+        let cases: [(&[u8], &str); 28] = [
             (
                 br#"{"mod":"block"}"#,
-                "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `body`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `incidents`, `state`, `ruleset`, `confirm_off`; did you mean `mode`?",
+                "refused: unknown key `mod`, expected one of `mode`, `block`, `rules`, `body`, `headers`, `exceptions`, `trusted_sources`, `routes`, `metrics`, `incidents`, `state`, `ruleset`, `confirm_off`; did you mean `mode`?",
             ),
             (br#"{"mode":"blok"}"#, "did you mean `block`?"),
             (br#"{"mode":1}"#, "mode: `1` stands where a text is expected"),
@@ -486,6 +492,11 @@ mod tests {
             (br#"{"confirm_off":"yes"}"#, "confirm_off: `yes` stands where"),
             (br#"{"ruleset":"****"}"#, "ruleset: it is no Base64"),
             (br#"{"body":{"max_bytes":65536}}"#, "body.max_bytes: `65536` stands where a whole number from 1 to 65535"),
+            (br#"{"headers":{"inspect":"some"}}"#, "headers.inspect: `some` is none of `off`, `suspicious`, `all`"),
+            (
+                br#"{"routes":[{"match":{"path":"/a"},"policy":{"headers":{"inspect":"all"}}}]}"#,
+                "headers.inspect: only `off` holds for some requests alone",
+            ),
             (br#"{"block":{"body":5}}"#, "block.body: `5` stands where a text"),
             (br#"{"mode":"detect"} x"#, "trailing characters at line 1 column 19"),
             (br#"{"mode":"detect","mode":"block"}"#, "`mode` stands there twice at line 1 column"),
@@ -817,6 +828,7 @@ mod tests {
             ("/properties/routes/items", r#"{"routes":[{"?":0}]}"#),
             ("/properties/metrics", r#"{"metrics":{"?":0}}"#),
             ("/$defs/body", r#"{"body":{"?":0}}"#),
+            ("/properties/headers", r#"{"headers":{"?":0}}"#),
             ("/$defs/block", r#"{"block":{"?":0}}"#),
             ("/$defs/rules", r#"{"rules":{"?":0}}"#),
             (

@@ -93,7 +93,7 @@ impl Route {
         let keys = value.keys(&["match", "policy"])?;
         let missing = |key: &str| value.refuse(&format!("`{key}` is missing"));
         let policy = keys.get("policy", |value| {
-            Settings::read(&value.keys(&Settings::KEYS)?)
+            Settings::read_layer(&value.keys(&Settings::KEYS)?)
         })?;
         Ok(Route {
             matches: keys

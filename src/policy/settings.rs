@@ -8,6 +8,7 @@ use crate::alert;
 use crate::catalogue::{self, Severity};
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{CorrelationKind, RuleRecord};
+use crate::suspect::Scope;
 
 /// Settings of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Which bodies are inspected.
     pub body: Body,
+    /// Which cookies and other headers are inspected; all of them for the gateway as a whole only.
+    pub headers: Option<Scope>,
     /// What single rules do not look at.
     pub exceptions: Vec<Exception>,
     /// Clients that raise nothing.
@@ -159,11 +162,12 @@ pub fn is_named(names: &[String], name: &[u8]) -> bool {
 
 impl Settings {
     /// The keys of a layer.
-    pub(super) const KEYS: [&'static str; 6] = [
+    pub(super) const KEYS: [&'static str; 7] = [
         "mode",
         "block",
         "rules",
         "body",
+        "headers",
         "exceptions",
         "trusted_sources",
     ];
@@ -175,9 +179,22 @@ impl Settings {
             block: keys.or_default("block", Block::read)?,
             rules: keys.or_default("rules", Rules::read)?,
             body: keys.or_default("body", Body::read)?,
+            headers: keys.get("headers", scope)?.flatten(),
             exceptions: keys.or_default("exceptions", |list| list.list(Exception::read))?,
             trusted_sources: keys.or_default("trusted_sources", |list| list.list(network))?,
         })
+    }
+
+    /// The same of a layer that holds for some requests. Headers are inspected before it is known for which.
+    pub(super) fn read_layer(keys: &Keys<'_>) -> Result<Settings, PolicyError> {
+        let settings = Settings::read(keys)?;
+        match settings.headers {
+            Some(Scope::Off) | None => Ok(settings),
+            Some(_) => Err(PolicyError::new(
+                "headers.inspect: only `off` holds for some requests alone; write `all` at the top of the gateway's configuration"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// What is wrong with these settings, given the rules that run. `place` says where they stand.
@@ -333,6 +350,17 @@ fn network(value: &Value<'_>) -> Result<Network, PolicyError> {
     let text = value.text()?;
     let wrong = || format!("`{text}` is no network: write an address or `10.0.0.0/8`");
     Network::read(text).ok_or_else(|| value.refuse(&wrong()))
+}
+
+/// `headers`: which are inspected.
+fn scope(value: &Value<'_>) -> Result<Option<Scope>, PolicyError> {
+    let names = [
+        ("off", Scope::Off),
+        ("suspicious", Scope::Suspicious),
+        ("all", Scope::All),
+    ];
+    let keys = value.keys(&["inspect"])?;
+    keys.get("inspect", |inspect| inspect.one_of(&names))
 }
 
 fn selectors(value: &Value<'_>) -> Result<Vec<Selector>, PolicyError> {

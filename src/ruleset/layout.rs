@@ -413,6 +413,8 @@ impl KeyRecord {
 impl RuleRecord {
     /// In `reads`: a field that is in no lane, such as the method or the client's address.
     pub const READS_MORE: u16 = 1 << 15;
+    /// Where `reads` stands in a record.
+    pub const READS_AT: usize = 4 * Span::BYTES + u32::BYTES + u16::BYTES + 4;
     /// In `reads`: everything.
     pub const READS_ALL: u16 = u16::MAX;
 }
@@ -702,4 +704,22 @@ pub fn assemble(sections: &[Vec<u8>]) -> Vec<u8> {
         to.copy_from_slice(&sum.to_le_bytes());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rule_reads_stands_where_it_is_read() {
+        let rule = RuleRecord {
+            reads: 0x1234,
+            ..RuleRecord::default()
+        };
+        let mut bytes = Vec::new();
+        rule.write(&mut bytes);
+        assert_eq!(bytes.len(), RuleRecord::BYTES);
+        let at = bytes.get(RuleRecord::READS_AT..).unwrap_or_default();
+        assert!(at.starts_with(&[0x34, 0x12]));
+    }
 }

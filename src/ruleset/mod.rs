@@ -214,6 +214,20 @@ impl RuleSet {
         self.record(Section::Rules, index as usize)
     }
 
+    /// The lanes that a rule reads, without the rest of its record; see [`RuleRecord::reads`].
+    #[inline]
+    pub fn reads(&self, index: u32) -> u16 {
+        let record = (index as usize).checked_mul(RuleRecord::BYTES);
+        let bytes = record
+            .and_then(|start| start.checked_add(RuleRecord::READS_AT))
+            .and_then(|start| {
+                self.section(Section::Rules)
+                    .get(start..)?
+                    .first_chunk::<2>()
+            });
+        bytes.map_or(0, |bytes| u16::from_le_bytes(*bytes))
+    }
+
     /// A node of a condition.
     pub fn node(&self, index: u32) -> Option<NodeRecord> {
         self.record(Section::Nodes, index as usize)

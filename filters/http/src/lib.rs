@@ -372,9 +372,11 @@ impl HttpFilter {
             ));
         }
         let name = host.property("plugin_name").unwrap_or_default().to_vec();
+        let mut inspector = Inspector::new(rules);
+        inspector.set_scope(policy.scope());
         let instance = Instance {
             policy,
-            inspector: Inspector::new(rules),
+            inspector,
             name,
         };
         let full = self.instances.len() >= INSTANCES;

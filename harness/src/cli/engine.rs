@@ -238,7 +238,7 @@ impl Engine {
             } => (0..jobs.get())
                 .map(|_| {
                     Box::new(Native {
-                        inspector: Inspector::new(RuleSet::clone(rules)),
+                        inspector: inspector(rules, policy),
                         correlator: Correlator::default(),
                         incidents: Incidents::default(),
                         policy: Arc::clone(policy),
@@ -253,6 +253,12 @@ impl Engine {
                 .collect(),
         }
     }
+}
+
+fn inspector(rules: &RuleSet, policy: &Policy) -> Inspector {
+    let mut inspector = Inspector::new(RuleSet::clone(rules));
+    inspector.set_scope(policy.scope());
+    inspector
 }
 
 struct Native {

@@ -236,6 +236,7 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let (policy, rules) = load(&configuration, &args.rules)?;
     let mut inspector = Inspector::new(rules);
+    inspector.set_scope(policy.scope());
     let pairs = header_pairs(&record);
     let explanation = Explanation::of_request(
         &mut inspector,

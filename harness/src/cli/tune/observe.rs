@@ -96,9 +96,14 @@ pub struct Observer<'p> {
 
 impl<'p> Observer<'p> {
     pub fn new(rules: RuleSet, policy: &'p Policy) -> Observer<'p> {
+        let inspector = || {
+            let mut inspector = Inspector::new(rules.clone());
+            inspector.set_scope(policy.scope());
+            inspector
+        };
         Observer {
-            inspector: Inspector::new(rules.clone()),
-            again: Inspector::new(rules),
+            inspector: inspector(),
+            again: inspector(),
             correlator: Correlator::default(),
             memory: Local::default(),
             policy,
