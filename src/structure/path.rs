@@ -1187,11 +1187,12 @@ fn unc(value: &[u8]) -> Option<Finding> {
     {
         return None;
     }
-    // A server of one's own is named without a domain; the one that waits for a password is elsewhere.
+    // A share of one's own is named without a domain or a file; what waits for a password is elsewhere.
     let is_elsewhere = name.iter().any(|b| b".:@[".contains(b));
+    let is_file = rest.len() > host + 1 + share.len();
     let confidence = match share.ends_with(b"$") {
         true => HIGH,
-        false if is_elsewhere => MEDIUM,
+        false if is_elsewhere || is_file => MEDIUM,
         false => LOW,
     };
     Some(Finding {
