@@ -9,9 +9,11 @@
 
 mod callgrind;
 mod curve;
+mod detectors;
 mod engine;
 mod load;
 mod meter;
+mod ordinary;
 mod rounds;
 pub(crate) mod server;
 mod soak;
@@ -67,6 +69,9 @@ pub struct Args {
     /// Texts that the search for the worst request tries in each place
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     tries: usize,
+    /// With `worst`: what each detector costs by itself, instead
+    #[arg(long)]
+    detectors: bool,
     /// How much more a byte of the worst request may cost than one of a benign request
     #[arg(long, value_name = "TIMES", default_value_t = TIMES_BENIGN)]
     times_benign: f64,
@@ -116,6 +121,9 @@ pub fn run(args: &Args) -> Result<bool> {
             return Ok(meter::quick(&module, &args.baseline)? && is_worst_fine);
         }
         Part::Curve => return curve::run(&Module::metered(&wasm()?)?),
+        Part::Worst if args.detectors => {
+            return detectors::run(&Module::metered(&wasm()?)?, args.tries);
+        }
         Part::Worst => {
             return worst::run(&Module::metered(&wasm()?)?, args.tries, args.times_benign);
         }

@@ -9,15 +9,14 @@
 use anyhow::Result;
 
 use super::meter::{Meter, mix_bytes};
+use super::ordinary::Ordinary;
 use super::traffic::Mix;
 use crate::host::Module;
 
 /// Bytes of the largest text, which is what one field may have.
 const BYTES: usize = 64 * 1024;
-/// Bytes of the texts that the search tries, and that are listed first.
-const SMALL: usize = BYTES / 16;
 /// How much more twice the bytes may cost. Linear is 2; a little more is left for tables that fill up.
-const GROWTH: f64 = 2.4;
+pub const GROWTH: f64 = 2.4;
 
 /// Where an attacker's text can stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +101,24 @@ impl Place {
         let mut text = before.to_vec();
         text.extend(unit.iter().copied().cycle().take(bytes));
         text.extend(after);
-        let text = text.as_slice();
+        self.cost_of(meter, &text)
+    }
+
+    /// What a byte of an ordinary body costs that is as long.
+    fn ordinary(self, meter: &mut Meter) -> Result<Option<f64>> {
+        let mut bodies = Ordinary::new(BYTES);
+        let body = match self {
+            Place::Form => bodies.form(),
+            Place::Json => bodies.json(),
+            Place::Xml => bodies.xml(),
+            Place::Upload => bodies.upload(),
+            _ => return Ok(None),
+        };
+        Ok(Some(self.cost_of(meter, &body)? / body.len() as f64))
+    }
+
+    /// What a request costs with this text in its place.
+    fn cost_of(self, meter: &mut Meter, text: &[u8]) -> Result<f64> {
         let target = match self {
             Place::Path | Place::Value | Place::Parameters => text,
             _ => b"/index.html",
@@ -121,7 +137,7 @@ impl Place {
             _ if self.is_body() => head.push((b"content-type", self.content_type())),
             _ => {}
         }
-        let body = if self.is_body() { text } else { b"" };
+        let body = if self.is_body() { text } else { &[] };
         Ok(meter.request(&head, body)?.instructions as f64)
     }
 }
@@ -216,18 +232,24 @@ const UNITS: [&str; 83] = [
 ];
 
 /// The dearest text found for a place.
-struct Worst {
-    unit: Vec<u8>,
-    large: f64,
+pub struct Worst {
+    /// What is repeated.
+    pub unit: Vec<u8>,
+    /// What it costs at its full length.
+    pub large: f64,
     /// How much more twice the bytes cost, the lesser of two doublings: a limit that is reached makes a step, and
     /// what is quadratic is so everywhere.
-    growth: f64,
+    pub growth: f64,
 }
 
 impl Worst {
-    fn of(meter: &mut Meter, place: Place, unit: Vec<u8>) -> Result<Worst> {
-        let mut cost = |bytes| place.cost(meter, &unit, bytes);
-        let (quarter, half, large) = (cost(BYTES / 4)?, cost(BYTES / 2)?, cost(BYTES)?);
+    fn of(
+        cost: &mut impl FnMut(&[u8], usize) -> Result<f64>,
+        bytes: usize,
+        unit: Vec<u8>,
+    ) -> Result<Worst> {
+        let mut cost = |bytes| cost(&unit, bytes);
+        let (quarter, half, large) = (cost(bytes / 4)?, cost(bytes / 2)?, cost(bytes)?);
         let growth = (half / quarter).min(large / half);
         Ok(Worst {
             unit,
@@ -245,8 +267,8 @@ pub fn run(module: &Module, tries: usize, times_benign: f64) -> Result<bool> {
     let benign = meter.mix(Mix::Unseen)? / mix_bytes(Mix::Unseen);
     println!(
         "\nthe dearest requests of 64 KiB; a benign request costs {benign:.1} wasm instructions a byte\n\
-         {:13} {:>10} {:>9} {:>7}  unit that is repeated",
-        "place", "a byte", "× benign", "growth"
+         {:13} {:>10} {:>9} {:>9} {:>10} {:>7}  unit that is repeated",
+        "place", "a byte", "× benign", "ordinary", "× ordinary", "growth"
     );
     let mut fine = true;
     let mut tried = 0;
@@ -257,8 +279,12 @@ pub fn run(module: &Module, tries: usize, times_benign: f64) -> Result<bool> {
         // What a byte of costs next to nothing may grow as it likes: the host's own copies are in it.
         let is_fine = each <= benign || growth <= GROWTH && each <= benign * times_benign;
         fine &= is_fine;
+        let (ordinary, times_ordinary) = match place.ordinary(&mut meter)? {
+            Some(ordinary) => (format!("{ordinary:.1}"), format!("{:.1}", each / ordinary)),
+            None => (String::new(), String::new()),
+        };
         println!(
-            "{:13} {each:>10.1} {:>9.1} {growth:>7.2}  {}{}",
+            "{:13} {each:>10.1} {:>9.1} {ordinary:>9} {times_ordinary:>10} {growth:>7.2}  {}{}",
             place.name(),
             each / benign,
             String::from_utf8_lossy(&worst.unit).escape_debug(),
@@ -266,20 +292,41 @@ pub fn run(module: &Module, tries: usize, times_benign: f64) -> Result<bool> {
         );
     }
     println!(
-        "{tried} texts tried; growth is what twice the bytes cost, 2 if linear and at most {GROWTH}; \
-         at most {times_benign} × benign"
+        "{tried} texts tried; ordinary is a byte of an ordinary body of that kind and length; growth is what twice the \
+         bytes cost, 2 if linear and at most {GROWTH}; at most {times_benign} × benign"
     );
     Ok(fine)
 }
 
 fn search(meter: &mut Meter, place: Place, tries: usize, tried: &mut usize) -> Result<Worst> {
     let fits = |unit: &[u8]| {
-        !unit.is_empty()
-            && unit.len() <= 64
-            // A gateway refuses heads with these before any filter sees them.
-            && (place.is_body() || unit.iter().all(|byte| (b' '..0x7f).contains(byte) || *byte >= 0x80))
-            && !(matches!(place, Place::Path | Place::Value | Place::Parameters) && unit.contains(&b' '))
+        // A gateway refuses heads with these before any filter sees them.
+        (place.is_body() || is_in_heads(unit))
+            && !(matches!(place, Place::Path | Place::Value | Place::Parameters)
+                && unit.contains(&b' '))
     };
+    let seed = place as u64;
+    climb((seed, tries, BYTES), tried, fits, |unit, bytes| {
+        place.cost(meter, unit, bytes)
+    })
+}
+
+/// Whether a gateway lets these bytes into a header.
+pub fn is_in_heads(unit: &[u8]) -> bool {
+    let fits = |byte: &u8| (b' '..0x7f).contains(byte) || *byte >= 0x80;
+    unit.iter().all(fits)
+}
+
+/// The dearest unit among [`UNITS`] and what `tries` changes make of them, by what a sixteenth of `bytes` costs; or if one
+/// grows faster than its length, the dearest of those.
+pub fn climb(
+    (seed, tries, bytes): (u64, usize, usize),
+    tried: &mut usize,
+    fits: impl Fn(&[u8]) -> bool,
+    mut cost: impl FnMut(&[u8], usize) -> Result<f64>,
+) -> Result<Worst> {
+    let fits = |unit: &[u8]| !unit.is_empty() && unit.len() <= 64 && fits(unit);
+    let small = bytes / 16;
     let mut pool: Vec<(f64, Vec<u8>)> = Vec::new();
     let mut steepest: Option<Worst> = None;
     for unit in UNITS.map(|unit| unit.as_bytes().to_vec()) {
@@ -287,19 +334,20 @@ fn search(meter: &mut Meter, place: Place, tries: usize, tried: &mut usize) -> R
             continue;
         }
         *tried += 1;
-        let small = place.cost(meter, &unit, SMALL)?;
-        let worst = Worst::of(meter, place, unit.clone())?;
+        let few = cost(&unit, small)?;
+        let worst = Worst::of(&mut cost, bytes, unit.clone())?;
         // What grows too fast is what is looked for, however little it costs yet.
         if worst.growth > GROWTH
+            && worst.large > bytes as f64
             && steepest
                 .as_ref()
                 .is_none_or(|known| worst.large > known.large)
         {
             steepest = Some(worst);
         }
-        pool.push((small, unit));
+        pool.push((few, unit));
     }
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ place as u64);
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ seed);
     for _ in 0..tries {
         pool.sort_by(|a, b| b.0.total_cmp(&a.0));
         pool.truncate(24);
@@ -308,14 +356,14 @@ fn search(meter: &mut Meter, place: Place, tries: usize, tried: &mut usize) -> R
             continue;
         }
         *tried += 1;
-        pool.push((place.cost(meter, &unit, SMALL)?, unit));
+        pool.push((cost(&unit, small)?, unit));
     }
     if let Some(worst) = steepest {
         return Ok(worst);
     }
     let best = pool.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
     let (_, unit) = best.unwrap_or_default();
-    Worst::of(meter, place, unit)
+    Worst::of(&mut cost, bytes, unit)
 }
 
 /// Numbers that look random and are the same every time.
