@@ -398,19 +398,7 @@ mod block {
         use core::arch::wasm32::*;
 
         use super::{COOKIE, FIRST, HEADER, SECOND};
-
-        #[inline]
-        fn load(bytes: &[u8; 16]) -> v128 {
-            let (low, high) = bytes.split_at(8);
-            u64x2(half(low), half(high))
-        }
-
-        #[inline]
-        fn half(bytes: &[u8]) -> u64 {
-            bytes
-                .first_chunk::<8>()
-                .map_or(0, |half| u64::from_le_bytes(*half))
-        }
+        use crate::normalise::load;
 
         #[inline]
         fn telling(table: v128, bytes: v128, low: v128) -> v128 {

@@ -364,7 +364,9 @@ impl Stream<'_, '_> {
                 count += u32::BITS;
                 rest = behind;
             }
-            let entry = short[bits as usize % short.len()];
+            let Some(entry) = short.get(bits as usize % short.len()).copied() else {
+                break;
+            };
             let length = u32::from(entry) >> Code::LENGTH_AT;
             let symbol = entry & ((1 << Code::LENGTH_AT) - 1);
             if length == 0 || symbol >= END {

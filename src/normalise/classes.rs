@@ -190,14 +190,18 @@ mod halves {
 }
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use simd::load;
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd {
     use core::arch::wasm32::*;
 
     use super::Classes;
     use super::halves::{COLUMNS, GROUPS, ROWS, classes_of};
 
+    /// Sixteen bytes as they stand.
     #[inline]
-    fn load(bytes: &[u8; 16]) -> v128 {
+    pub fn load(bytes: &[u8; 16]) -> v128 {
         let (low, high) = bytes.split_at(8);
         let half = |half: &[u8]| {
             half.first_chunk::<8>()

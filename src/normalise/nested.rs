@@ -90,34 +90,37 @@ fn each_byte(chars: &[u8], mut take: impl FnMut(u8)) -> bool {
     true
 }
 
-/// [`base64_digit`] for each byte; what is no digit has the highest bit.
-const DIGITS: [u8; 256] = {
+/// What is no digit of Base64: a bit that no digit has.
+pub const NO_DIGIT: u8 = 0x80;
+
+/// The value of each digit of Base64 (RFC 4648, section 4).
+pub const DIGITS: [u8; 256] = {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut digits = [NO_DIGIT; 256];
     let mut value = 0;
-    while value < 26 {
-        digits[b'A' as usize + value] = value as u8;
-        digits[b'a' as usize + value] = value as u8 + 26;
+    while value < alphabet.len() {
+        digits[alphabet[value] as usize] = value as u8;
         value += 1;
     }
-    let mut value = 0;
-    while value < 10 {
-        digits[b'0' as usize + value] = value as u8 + 52;
-        value += 1;
-    }
-    digits[b'+' as usize] = 62;
-    digits[b'-' as usize] = 62;
-    digits[b' ' as usize] = 62;
-    digits[b'/' as usize] = 63;
-    digits[b'_' as usize] = 63;
     digits
 };
 
-const NO_DIGIT: u8 = 0x80;
+/// The same in either alphabet, and with a space for the `+` that it was in a query.
+const EITHER_DIGITS: [u8; 256] = {
+    let mut digits = DIGITS;
+    digits[b'-' as usize] = DIGITS[b'+' as usize];
+    digits[b' ' as usize] = DIGITS[b'+' as usize];
+    digits[b'_' as usize] = DIGITS[b'/' as usize];
+    digits
+};
 
 /// The value of a digit of Base64, in either alphabet.
 #[inline]
 pub fn base64_digit(char: u8) -> Option<u32> {
-    let digit = DIGITS.get(usize::from(char)).copied().unwrap_or(NO_DIGIT);
+    let digit = EITHER_DIGITS
+        .get(usize::from(char))
+        .copied()
+        .unwrap_or(NO_DIGIT);
     (digit != NO_DIGIT).then_some(u32::from(digit))
 }
 

@@ -7,6 +7,7 @@
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::PolicyError;
+use crate::normalise::nested::{DIGITS, NO_DIGIT};
 
 /// A value. A key that is `null` says nothing, like one that is left out.
 #[derive(Clone, Debug, PartialEq)]
@@ -313,21 +314,6 @@ impl<'t> Value<'t> {
         })
     }
 }
-
-/// What is no digit of Base64: a bit that no digit has.
-const NO_DIGIT: u8 = 0x80;
-
-/// The value of each digit of Base64.
-const DIGITS: [u8; 256] = {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut digits = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < alphabet.len() {
-        digits[alphabet[value] as usize] = value as u8;
-        value += 1;
-    }
-    digits
-};
 
 /// The keys of a map.
 #[derive(Clone, Debug)]
