@@ -15,7 +15,7 @@ use crate::limits;
 use crate::ruleset::RuleSet;
 use crate::ruleset::layout::{CidrRecord, Index, MatcherRecord, NodeKind, Op, Run, Section};
 use crate::scan::Hits;
-use crate::structure::{Steps, Structure, sql};
+use crate::structure::{Steps, Structure};
 use crate::text::Case;
 
 /// Where a matcher was satisfied.
@@ -394,14 +394,8 @@ impl Evaluation<'_> {
             if text.superseded {
                 return None;
             }
-            let found = self.work.spend(bytes.len(), |steps| {
-                let is_handed_over =
-                    detector == Structure::Sqli && sql::is_handed_over(text.name, bytes, steps);
-                match is_handed_over {
-                    true => None,
-                    false => detector.find(bytes, steps),
-                }
-            });
+            let find = |steps: &Steps| detector.find_in(text.name, bytes, steps);
+            let found = self.work.spend(bytes.len(), find);
             let finding = found.filter(|found| found.confidence >= matcher.detail)?;
             return Some((finding.start, finding.end, Some(finding.confidence)));
         }

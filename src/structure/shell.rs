@@ -35,7 +35,7 @@ mod word;
 
 use std::cell::Cell;
 
-use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps};
+use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps, holds_any};
 use crate::normalise::{
     AMPERSAND, ANGLE, BACKSLASH, BRACKET, CONTROL, DOLLAR, PAREN, PERCENT, PIPE, PLUS, QUOTE,
     SEMICOLON, SPACE, classes,
@@ -108,6 +108,57 @@ pub fn injected_command(value: &[u8], steps: &Steps) -> Option<(Finding, (usize,
         (finding, (span.from, end.max(span.from)))
     })
 }
+
+/// Whether a value is a whole command line that somebody writes about: it begins with the plain name of a program, and has
+/// nothing of what an attacker wants of one.
+pub fn is_said(value: &[u8], steps: &Steps) -> bool {
+    read(value, skip_space(value, 0), value.len())
+        .is_some_and(|command| !command.hidden && !command.rooted && !command.own)
+        && !holds_any(value, TELLS, steps)
+}
+
+/// What an attacker wants of a command: files of the system, a connection, another shell, who and where it runs.
+const TELLS: &[&str] = &[
+    "/etc",
+    "passwd",
+    "shadow",
+    "/dev/",
+    "/bin/",
+    "/tmp",
+    "/proc",
+    "/var",
+    "/root",
+    "://",
+    "127.",
+    "localhost",
+    "$",
+    "`",
+    "<",
+    "base64,",
+    "whoami",
+    "ifconfig",
+    "ipconfig",
+    "uname",
+    "net user",
+    "%",
+    "c:",
+    "../",
+    "..\\",
+    "\\\\",
+    " -enc",
+    "-e /",
+    "-e cmd",
+    "exec",
+    "sleep",
+    "sh -c",
+    "cmd /",
+    "type ",
+    "\\n",
+    "id;",
+    ";id",
+    "|id",
+    "&id",
+];
 
 /// A finding with where its command starts, and where it must end if it is inside a pair of marks.
 type Hit = (Finding, Span);
@@ -252,7 +303,10 @@ fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
         .unwrap_or(b"");
     let said = head.last == b' '
         && (head.spaces > 0 || word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
-        && matches!(value.get(close + 1..), Some([b' ' | b',' | b'.', ..]));
+        && matches!(
+            value.get(close + 1..),
+            Some([b' ' | b',' | b'.' | b':' | b')' | b'?', ..] | [b';', b' ', b'a'..=b'z', ..])
+        );
     let confidence = if said { LOW } else { finding.confidence };
     Some((
         Finding {
@@ -411,7 +465,7 @@ fn at(
             // Nobody writes `sudo` but before a command.
             let sudo = value.get(start..command.end) == Some(b"sudo");
             command = Command {
-                hidden: shape != Shape::Prose || sudo && !inner.own,
+                hidden: shape != Shape::Prose || sudo && !inner.own && !head.sentence(),
                 ..inner
             };
         }

@@ -29,7 +29,7 @@ mod scan;
 mod tests;
 mod words;
 
-use super::{Finding, HIGH, LOW, MEDIUM, Steps};
+use super::{Finding, HIGH, LOW, MEDIUM, Steps, holds_any};
 use scan::Scan;
 
 /// Every finding needs at least one of these bytes: a value without them is silent. [`gate`] is
@@ -172,28 +172,37 @@ pub fn is_handed_over(name: &[u8], value: &[u8], steps: &Steps) -> bool {
     {
         return false;
     }
+    begins_as_statement(value) && !holds_any(value, REACHES, steps)
+}
+
+/// Whether what was found is a whole statement that somebody writes about, or a part of it: it is all that the value holds, and
+/// has nothing of what makes a statement worth sending to a database that is not one's own.
+pub fn is_said(value: &[u8], found: &Finding, steps: &Steps) -> bool {
+    let value = value.trim_ascii_end();
+    let value = value.strip_suffix(b";").unwrap_or(value);
+    let before = value.get(..found.start).unwrap_or(value).trim_ascii();
+    let is_whole = before.is_empty()
+        // `select a from b where c > 1`: what was found is a part of it.
+        || holds_any(value, &[" from "], steps) && !before.contains(&b'\'');
+    is_whole
+        && begins_as_statement(value)
+        && !holds_any(value, REACHES, steps)
+        && !holds_any(value, TELLS, steps)
+}
+
+/// Whether a value begins as a statement does.
+fn begins_as_statement(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
     let verb = value
         .iter()
         .position(|byte| !byte.is_ascii_alphabetic())
         .unwrap_or(value.len());
     let (verb, rest) = value.split_at(verb);
-    let begins = rest.first().is_some_and(u8::is_ascii_whitespace)
+    rest.first().is_some_and(u8::is_ascii_whitespace)
         && VERBS
             .iter()
-            .any(|known| verb.eq_ignore_ascii_case(known.as_bytes()));
-    let reaches_out = |at| {
-        let text = value.get(at..).unwrap_or_default();
-        REACHES
-            .iter()
-            .any(|reach| starts_with(text, reach.as_bytes()))
-    };
-    let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
-    begins && steps.take(bytes.saturating_mul(REACH_STEPS)) && !(0..value.len()).any(reaches_out)
+            .any(|known| verb.eq_ignore_ascii_case(known.as_bytes()))
 }
-
-/// Steps that a look for all of [`REACHES`] costs at one byte.
-const REACH_STEPS: u32 = 12;
 
 /// Names of parameters that are handed whole statements.
 const STATEMENT_NAMES: &[&str] = &[
@@ -232,6 +241,36 @@ const REACHES: &[&str] = &[
     "extractvalue(",
     "updatexml(",
     "load_extension",
+];
+
+/// What else only an attacker's statement has: a second statement, a comment, the catalogue, who and where the database is.
+const TELLS: &[&str] = &[
+    ";",
+    "--",
+    "/*",
+    "#",
+    "@@",
+    "0x",
+    "||",
+    "union",
+    "pass",
+    "schema",
+    "version",
+    "user(",
+    "user from",
+    "database(",
+    "sysobjects",
+    "sys.",
+    "_tables",
+    "_users",
+    "v$",
+    "dual",
+    "pg_",
+    "sqlite_",
+    "mysql.",
+    "char(",
+    "chr(",
+    "master",
 ];
 
 /// Length of the character at the start of `text` if it becomes `'` where a database converts text
