@@ -52,8 +52,22 @@ fn declaration(text: &[u8], query: &mut Vec<u8>) -> usize {
     end + 1
 }
 
-/// The values of a tag's attributes. Returns the bytes of the tag.
+/// The values of a tag's attributes, and the whole tag if it has another document included. Returns the bytes of the tag.
 fn tag(text: &[u8], query: &mut Vec<u8>) -> usize {
+    let includes = |name: &[u8]| name.ends_with(b":include") || name.ends_with(b":redefine");
+    let name = text.get(..TAG_NAME.min(text.len())).unwrap_or_default();
+    let name = name.split(u8::is_ascii_whitespace).next();
+    let bytes = attributes(text, query);
+    if name.is_some_and(includes) {
+        pair(b"", text.get(..bytes).unwrap_or(text), query);
+    }
+    bytes
+}
+
+/// Bytes of the longest name of a tag that is looked at.
+const TAG_NAME: usize = 32;
+
+fn attributes(text: &[u8], query: &mut Vec<u8>) -> usize {
     let mut at = 1;
     let mut name = 1..1;
     while let Some(&byte) = text.get(at) {
