@@ -3,8 +3,8 @@
 //!
 //! Three metrics. Instructions per request, counted by callgrind in the real Envoy, repeat within a
 //! percent and are what changes are judged by. CPU time per request, from the kernel's accounting, is
-//! what people pay; it is measured in rounds, each with every server started anew in random order,
-//! since one process differs from the next by its memory layout alone. Wasm instructions, counted by our own host,
+//! what people pay; it is measured in rounds, each with every server started anew, since one process differs from
+//! the next by its memory layout alone. Wasm instructions, counted by our own host,
 //! are the same on every machine: what CI watches, and what the searches for worst cases climb.
 
 mod callgrind;
@@ -287,6 +287,17 @@ fn print(title: &str, unit: &str, subjects: &[Subject], table: &Table) {
         if let (Some(over), Some(under)) = (added(over), added(under)) {
             println!("{name}  {:.2}", over.middle / under.middle);
         }
+    }
+    if let (Some(ours), Some(floor)) = (
+        table.get(Subject::Ours.name()),
+        table.get(Subject::Floor.name()),
+    ) && !unit.is_empty()
+    {
+        // The two were measured in turns, which says more of their difference than both intervals do.
+        let pairs = ours.added.iter().zip(&floor.added);
+        let Estimate { middle, low, high } =
+            Estimate::of(pairs.map(|(ours, floor)| ours - floor).collect());
+        println!("c - b  {middle:.2} {unit}  [{low:.2} – {high:.2}]");
     }
     if subjects.contains(&Subject::ModSecurity) {
         println!("(e looks at more than c: the Core Rule Set also reads bodies and all headers)");

@@ -1,8 +1,9 @@
 //! CPU time per request, in rounds.
 //!
-//! A round starts every server anew, in random order, and the baselines a second time at its end; what a
-//! subject adds is the difference within a round. The figure is the median over the rounds; the interval around it
-//! holds the true median with 95 %, whatever the distribution is.
+//! A round starts every server anew, and then they take turns of a few milliseconds in random order: a machine that
+//! is slower in one second than in the next is so for all of them. What a subject adds is the difference within a
+//! round. The figure is the median over the rounds; the interval around it holds the true median with 95 %, whatever
+//! the distribution is.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,10 @@ use super::server::{Files, Server, Subject};
 
 /// Connections: enough that a worker finds something to do whenever it looks.
 const CONNECTIONS: usize = 8;
+
+/// How long a server is asked before it is another one's turn: some hundred requests, so that what it finds cold when it
+/// comes back weighs little.
+const TURN: Duration = Duration::from_millis(50);
 
 /// A middle and what lies around it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,62 +73,87 @@ pub fn measure(
 ) -> Result<BTreeMap<&'static str, Measured>> {
     let mut all: BTreeMap<&'static str, Measured> = BTreeMap::new();
     let mut random = Random(0x5eed);
-    let mut baselines: Vec<Subject> = subjects.iter().map(|subject| subject.baseline()).collect();
-    baselines.dedup();
     for round in 1..=rounds {
         eprint!("\rround {round} of {rounds} ");
-        let mut order: Vec<Subject> = subjects.to_vec();
-        order.retain(|subject| !baselines.contains(subject));
-        random.shuffle(&mut order);
-        random.shuffle(&mut baselines);
-        let whole = baselines.iter().chain(&order).chain(&baselines);
-        let mut taken: Vec<(Subject, f64)> = Vec::new();
-        for &subject in whole {
-            let (us, resident_kib) = once(subject, files, upstream, each, dir)?;
-            all.entry(subject.name()).or_default().resident_kib = resident_kib;
-            taken.push((subject, us));
+        let mut running = Vec::new();
+        for &subject in subjects {
+            running.push(Running::start(subject, files, upstream, dir)?);
         }
-        let mean = |subject| {
-            let values = taken.iter().filter(|(other, _)| *other == subject);
-            let values: Vec<f64> = values.map(|(_, us)| *us).collect();
-            values.iter().sum::<f64>() / values.len() as f64
-        };
-        for &subject in baselines.iter().chain(&order) {
-            let measured = all.entry(subject.name()).or_default();
-            measured.total.push(mean(subject));
-            measured
-                .added
-                .push(mean(subject) - mean(subject.baseline()));
+        // What is measured are gateways that have been up for a while.
+        for server in &mut running {
+            server.ask(each / 4)?;
+        }
+        running.iter_mut().for_each(Running::forget);
+        let turns = each.as_nanos().div_ceil(TURN.as_nanos());
+        for _ in 0..turns {
+            random.shuffle(&mut running);
+            for server in &mut running {
+                server.ask(TURN)?;
+            }
+        }
+        let took = |subject| running.iter().find(|server| server.subject == subject);
+        for server in &running {
+            let baseline = took(server.subject.baseline()).unwrap_or(server);
+            let measured = all.entry(server.subject.name()).or_default();
+            measured.total.push(server.us());
+            measured.added.push(server.us() - baseline.us());
+            measured.resident_kib = server.server.resident_kib()?;
         }
     }
     eprintln!();
     Ok(all)
 }
 
-fn once(
+/// A server and what it has been asked.
+struct Running {
     subject: Subject,
-    files: &Files,
-    upstream: SocketAddr,
-    each: Duration,
-    dir: &Path,
-) -> Result<(f64, u64)> {
-    let server = Server::start(subject, files, upstream, &[], dir)?;
-    let requests = subject.mix().requests();
-    let requests = requests.iter().map(|request| request.wire()).collect();
-    let mut client = Client::connect(server.address, CONNECTIONS, requests)?;
-    let send_for = |client: &mut Client, time: Duration| {
+    server: Server,
+    client: Client,
+    requests: usize,
+    cpu_ns: u64,
+}
+
+impl Running {
+    fn start(
+        subject: Subject,
+        files: &Files,
+        upstream: SocketAddr,
+        dir: &Path,
+    ) -> Result<Running> {
+        let dir = dir.join(format!("{subject:?}"));
+        let server = Server::start(subject, files, upstream, &[], &dir)?;
+        let requests = subject.mix().requests();
+        let requests = requests.iter().map(|request| request.wire()).collect();
+        let client = Client::connect(server.address, CONNECTIONS, requests)?;
+        Ok(Running {
+            subject,
+            server,
+            client,
+            requests: 0,
+            cpu_ns: 0,
+        })
+    }
+
+    /// Sends requests for that long.
+    fn ask(&mut self, time: Duration) -> Result<()> {
+        let before = self.server.cpu_ns()?;
         let begun = Instant::now();
-        let mut sent = 0;
         while begun.elapsed() < time {
-            sent += client.turn()?;
+            self.requests += self.client.turn()?;
         }
-        Ok::<usize, anyhow::Error>(sent)
-    };
-    send_for(&mut client, each / 4)?;
-    let before = server.cpu_ns()?;
-    let sent = send_for(&mut client, each)?;
-    let used = server.cpu_ns()?.saturating_sub(before);
-    Ok((used as f64 / 1e3 / sent as f64, server.resident_kib()?))
+        self.cpu_ns += self.server.cpu_ns()?.saturating_sub(before);
+        Ok(())
+    }
+
+    /// As if nothing had been sent.
+    fn forget(&mut self) {
+        (self.requests, self.cpu_ns) = (0, 0);
+    }
+
+    /// CPU µs per request.
+    fn us(&self) -> f64 {
+        self.cpu_ns as f64 / 1e3 / self.requests as f64
+    }
 }
 
 /// Orders differ between rounds and are the same in every run.
