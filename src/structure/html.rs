@@ -198,6 +198,8 @@ struct Page<'a> {
     raw: u16,
     /// The run of `[]()!+` that ends here.
     symbols: usize,
+    /// Whether the text is a listing of a program, once somebody has asked.
+    listing: Option<bool>,
 }
 
 impl<'a> Page<'a> {
@@ -211,6 +213,7 @@ impl<'a> Page<'a> {
             quote: None,
             raw: 0,
             symbols: 0,
+            listing: None,
         }
     }
 
@@ -285,6 +288,43 @@ impl<'a> Page<'a> {
         }
     }
 
+    /// The same for a call or a member that no markup stands around. A program that somebody shows is full of them, and
+    /// breaks out of nothing.
+    fn report_code(&mut self, confidence: u8, start: usize, end: usize) {
+        if confidence > self.best.map_or(0, |best| best.confidence)
+            && (self.tagged || !self.is_listing())
+        {
+            self.report(confidence, start, end);
+        }
+    }
+
+    /// Whether the text is a program by itself: several lines, of which the first begins as one does, and each closes
+    /// the quotes that it opens. No string of a page goes on behind the end of its line, so what breaks out of one
+    /// leaves a quote open; a template between back-ticks does go on, so there may be none but in fences of Markdown.
+    fn is_listing(&mut self) -> bool {
+        if let Some(known) = self.listing {
+            return known;
+        }
+        count(self.text.len());
+        let mut lines = 0;
+        let closes_quotes = self.text.split(|byte| *byte == b'\n').all(|line| {
+            let line = line.trim_ascii();
+            lines += usize::from(line.len() > 1);
+            let times = |wanted| line.iter().filter(|byte| **byte == wanted).count();
+            let ticks = if line.starts_with(b"```") { 3 } else { 0 };
+            times(b'"') % 2 == 0 && times(b'\'') % 2 == 0 && times(b'`') == ticks
+        });
+        let begins = match self.text.trim_ascii_start() {
+            [b'`', b'`', b'`', ..] | [b'/', b'/' | b'*', ..] => true,
+            [first, ..] => is_word(*first) || matches!(first, b'{' | b'[' | b'('),
+            [] => false,
+        };
+        let interpolates = self.text.windows(2).any(|pair| pair == b"${");
+        let known = begins && closes_quotes && !interpolates && lines >= LISTING_LINES;
+        self.listing = Some(known);
+        known
+    }
+
     /// `<`: does a tag open, and which?
     fn open(&mut self, at: usize) {
         let closing = self.byte(at + 1) == b'/';
@@ -321,7 +361,9 @@ impl<'a> Page<'a> {
         let broken = !self.tagged
             && match self.before(at) {
                 b'>' => self.quote.is_some(),
-                b'"' | b'\'' => ended && self.before(at - 1) != b'=',
+                quote @ (b'"' | b'\'') => {
+                    ended && self.before(at - 1) != b'=' && !self.is_quoted(at, quote)
+                }
                 _ => false,
             };
         let end = name_at + length;
@@ -329,7 +371,7 @@ impl<'a> Page<'a> {
             .iter()
             .position(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         let confidence = if name.eq_ignore_ascii_case(b"script") && (!generic || ended) {
-            if closing && self.raw != 0 || self.is_talked_about(at, end) {
+            if closing && self.raw != 0 || self.is_talked_about(at, end) || self.is_in_words(end) {
                 LOW
             } else {
                 HIGH
@@ -340,7 +382,11 @@ impl<'a> Page<'a> {
                 _ => step_if(holds(words::PLAIN, name) && ended && !generic, LOW),
             }
         } else if holds(words::ACTIVE, name) && parted && self.has_attribute(end)
-            || name.eq_ignore_ascii_case(b"style") && ended && !generic
+            || name.eq_ignore_ascii_case(b"style")
+                && ended
+                && !generic
+                && !self.is_in_words(end)
+                && !self.is_quoted(at, previous)
             || broken && ended
         {
             MEDIUM
@@ -379,6 +425,37 @@ impl<'a> Page<'a> {
             && (before.ends_with(b" ") || before.is_empty())
             && (behind.starts_with(b" ") || behind.is_empty())
             && before.len() + behind.len() > 1
+    }
+
+    /// `<script> tag is`: behind a tag without attributes follow two words that begin no script and no style sheet.
+    fn is_in_words(&self, end: usize) -> bool {
+        let Some(text) = self.ahead(end).strip_prefix(b"> ") else {
+            return false;
+        };
+        let mut words = text.splitn(3, |byte| *byte == b' ');
+        let (Some(first), Some(second), Some(_)) = (words.next(), words.next(), words.next())
+        else {
+            return false;
+        };
+        let is_name = |word: &[u8]| {
+            !word.is_empty() && word.len() < 20 && word.iter().all(u8::is_ascii_alphabetic)
+        };
+        is_name(first)
+            && is_name(second)
+            && !holds(words::KEYWORDS, first)
+            && !holds(words::KEYWORDS, second)
+            && !text.iter().any(|byte| matches!(byte, b'{' | b'@'))
+    }
+
+    /// `"<a>"`: what stands before the tag at `at` is a quote, and comes again right behind a tag.
+    fn is_quoted(&self, at: usize, quote: u8) -> bool {
+        if !matches!(quote, b'"' | b'\'') {
+            return false;
+        }
+        let ahead = self.ahead(at);
+        let end = ahead.iter().position(|byte| *byte == quote);
+        end.and_then(|end| ahead.get(..end))
+            .is_some_and(|markup| markup.ends_with(b">"))
     }
 
     /// Whether a `name=` follows within the tag.
@@ -534,12 +611,12 @@ impl<'a> Page<'a> {
                 holds(words::ROOTS, root) || is(b"innerHTML") || is(b"outerHTML"),
                 MEDIUM,
             );
-            self.report(confidence, start - 1 - root.len(), value_at);
+            self.report_code(confidence, start - 1 - root.len(), value_at);
         } else if is(b"location") && parted && !dotted {
             let code = opened && starts_with(value, b"javascript")
                 || starts_with(value, b"name") && value.len() == 4
                 || starts_with(value, b"location.");
-            self.report(step_if(code, MEDIUM), start, value_at);
+            self.report_code(step_if(code, MEDIUM), start, value_at);
         }
         // `a=alert,a(1)`, `onerror=eval;throw…`
         let named = value.iter().take_while(|b| is_word(**b)).count();
@@ -548,7 +625,7 @@ impl<'a> Page<'a> {
             && matches!(value.get(named), Some(b';' | b',' | b'}'))
         {
             let code = value.get(named..).is_some_and(is_code);
-            self.report(step_if(code, MEDIUM), start, value_at + named);
+            self.report_code(step_if(code, MEDIUM), start, value_at + named);
         }
     }
 
@@ -690,7 +767,7 @@ impl<'a> Page<'a> {
             let then = inside.get(name + 1).copied().unwrap_or(0);
             let closed = inside.get(name) == Some(&b')');
             if closed && (!word.is_empty() && !spaced || matches!(then, b'(' | b'`')) {
-                self.report(MEDIUM, start, at + name);
+                self.report_code(MEDIUM, start, at + name);
             }
         }
         if word.is_empty() {
@@ -721,7 +798,7 @@ impl<'a> Page<'a> {
             } else {
                 MEDIUM
             };
-            return self.report(confidence, start, at);
+            return self.report_code(confidence, start, at);
         }
         if spaced {
             return;
@@ -734,22 +811,22 @@ impl<'a> Page<'a> {
         };
         if is(b"call") || is(b"apply") || is(b"bind") {
             let known = holds(words::DIALOGS, object) || holds(words::SINKS, object);
-            self.report(
+            self.report_code(
                 step_if(known || holds(words::DIALOGS, argument), MEDIUM),
                 start,
                 at,
             );
         } else if is(b"constructor") {
             let twice = object.eq_ignore_ascii_case(b"constructor");
-            self.report(
+            self.report_code(
                 if twice { HIGH } else { step_if(dotted, MEDIUM) },
                 start,
                 at,
             );
         } else if is(b"expression") {
-            self.report(step_if(last == b':' || last == b'/', HIGH), start, at);
+            self.report_code(step_if(last == b':' || last == b'/', HIGH), start, at);
         } else if is(b"write") || is(b"writeln") {
-            self.report(
+            self.report_code(
                 step_if(object.eq_ignore_ascii_case(b"document"), HIGH),
                 start,
                 at,
@@ -760,11 +837,11 @@ impl<'a> Page<'a> {
             || is(b"xmlhttprequest")
             || is(b"msgbox")
         {
-            self.report(if empty { LOW } else { MEDIUM }, start, at);
+            self.report_code(if empty { LOW } else { MEDIUM }, start, at);
         } else if holds(words::SINKS, word) && !tick {
             let literal = matches!(inside.first(), Some(b'\'' | b'"' | b'`' | b'/'));
             let code = in_code && (self.quote.is_some() || self.tagged);
-            self.report(step_if(literal || code && !empty, MEDIUM), start, at);
+            self.report_code(step_if(literal || code && !empty, MEDIUM), start, at);
         }
     }
 
@@ -794,7 +871,7 @@ impl<'a> Page<'a> {
             || matches!(last, b'(' | b'=' | b'+' | b'{' | b';' | b'\'' | b'"' | b',');
         let alone =
             member.eq_ignore_ascii_case(b"cookie") || member.eq_ignore_ascii_case(b"fromcharcode");
-        self.report(
+        self.report_code(
             if code { MEDIUM } else { step_if(alone, LOW) },
             start,
             at + 1 + length,
@@ -831,7 +908,7 @@ impl<'a> Page<'a> {
                 || matches!(ahead.first(), Some(b'/' | b'+' | b'!' | b'(' | b'['));
             step_if(rooted && built && called(), MEDIUM)
         };
-        self.report(confidence, at - root.len(), at + 1);
+        self.report_code(confidence, at - root.len(), at + 1);
     }
 
     /// `+ADw-script+AD4-`: `<script>` in UTF-7. The plus may have become a space.
@@ -869,6 +946,9 @@ impl<'a> Page<'a> {
         }
     }
 }
+
+/// Lines of the shortest listing, without empty ones and lone brackets.
+const LISTING_LINES: usize = 3;
 
 /// So many symbols in a row are no punctuation.
 const SYMBOLS: usize = 24;

@@ -84,6 +84,14 @@ pub(super) const SINKS: &[&str] = &[
     "xmlhttprequest",
 ];
 
+/// Words of a script that another word follows or precedes.
+#[rustfmt::skip]
+pub(super) const KEYWORDS: &[&str] = &[
+    "async", "await", "case", "class", "const", "default", "delete", "else", "export",
+    "extends", "from", "function", "get", "import", "in", "instanceof", "let", "new", "of",
+    "return", "set", "static", "throw", "typeof", "using", "var", "void", "yield",
+];
+
 /// Objects that a script in a page starts from.
 #[rustfmt::skip]
 pub(super) const ROOTS: &[&str] = &[
@@ -104,7 +112,9 @@ pub(super) const MEMBERS: &[&str] = &[
 #[cfg(test)]
 #[test]
 fn the_lists_are_sorted_and_fit() {
-    let lists = [ACTIVE, RAW, PLAIN, EVENTS, DIALOGS, SINKS, ROOTS, MEMBERS];
+    let lists = [
+        ACTIVE, RAW, PLAIN, EVENTS, DIALOGS, SINKS, KEYWORDS, ROOTS, MEMBERS,
+    ];
     for list in lists {
         assert!(list.windows(2).all(|w| w[0] < w[1]), "{list:?}");
         assert!(list.iter().all(|word| word.len() <= 24));
