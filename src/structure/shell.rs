@@ -41,8 +41,8 @@ use crate::normalise::{
     SEMICOLON, SPACE, classes,
 };
 use arguments::{
-    Shape, bare_word_line, closed_line, echoes, exports, known_line, number_ends, only_command,
-    shape, short_option, windows_line,
+    Shape, bare_word_line, closed_line, echoes, exports, is_shown, known_line, number_ends,
+    only_command, shape, short_option, windows_line,
 };
 use tricks::{
     brace, call, device, powershell, redirection, shellshock, ssi, variable, windows_variable,
@@ -294,6 +294,9 @@ const PLAIN: [bool; 256] = {
 
 /// The command between two back-ticks.
 fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
+    if opens_fence(value, open) {
+        return None;
+    }
     let from = skip_space(value, open + 1);
     let (finding, span) = at(value, open, from, close, Place::Inside, head)?;
     // Prose sets code in back-ticks: "use `ls -l` to see".
@@ -301,8 +304,9 @@ fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
         .get(open.saturating_sub(16)..open.saturating_sub(1))
         .and_then(|near| near.rsplit(|b| matches!(b, b'/' | b' ')).next())
         .unwrap_or(b"");
-    let said = head.last == b' '
-        && (head.spaces > 0 || word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
+    let is_spaced = head.last == b' '
+        && (head.spaces > 0 || word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic));
+    let said = (is_spaced || open == 0)
         && matches!(
             value.get(close + 1..),
             Some([b' ' | b',' | b'.' | b':' | b')' | b'?', ..] | [b';', b' ', b'a'..=b'z', ..])
@@ -315,6 +319,17 @@ fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
         },
         span,
     ))
+}
+
+/// The back-tick at `open` is the last of a fence of Markdown, behind which only the name of a language stands on the
+/// line: what is fenced in is looked at by lines.
+fn opens_fence(value: &[u8], open: usize) -> bool {
+    let head = value.get(..open).unwrap_or(b"");
+    let begins_line = |before: &[u8]| matches!(before.last(), None | Some(b'\n'));
+    let name = value.get(open + 1..).unwrap_or(b"").iter();
+    let name = name.take(16).take_while(|b| b.is_ascii_alphanumeric());
+    let line_end = value.get(open + 1 + name.count());
+    matches!(line_end, Some(b'\n' | b'\r')) && head.strip_suffix(b"``").is_some_and(begins_line)
 }
 
 /// The `;` at `at` ends an HTML entity: `amp;`, `&quot;`, `#39;`.
@@ -543,6 +558,11 @@ fn weigh(
     }
     if exports(value, command.end) {
         return MEDIUM;
+    }
+    let is_disguised = command.hidden || command.rooted;
+    if matches!(place, Place::Start | Place::Line) && !is_disguised && is_shown(value, command.end)
+    {
+        return 0;
     }
     if command.hidden && (place != Place::Start || matches!(shape, Target | Mark | Option | Name)) {
         return if shape == Prose && !command.rooted {

@@ -355,19 +355,40 @@ const LINES: &[(&str, &[&str])] = &[
     ("yum", &["install"]),
 ];
 
+/// Programs of those who write software, whose calls every manual shows on lines of their own.
+const MAKERS: &[&str] = &[
+    "apk", "apt", "apt-get", "dnf", "docker", "gcc", "gdb", "git", "java", "kubectl", "make",
+    "node", "npm", "php", "pip", "python", "python3", "ruby", "yum",
+];
+
+/// Whether the command that ends at `end` is one of [`MAKERS`], called as manuals call it: not with a program of one line
+/// (`node -e`, `php -r`), and not with a file of the system's.
+pub(super) fn is_shown(value: &[u8], end: usize) -> bool {
+    let line = value.get(..end).unwrap_or(b"");
+    if !MAKERS.iter().any(|maker| is_named(line, maker)) {
+        return false;
+    }
+    let rest = value.get(skip_space(value, end)..).unwrap_or(b"");
+    let first = rest.split(|b| is_space(*b)).next().unwrap_or(rest);
+    let runs_code = matches!(first, b"-c" | b"-e" | b"-p" | b"-r" | b"-x" | b"--eval");
+    !runs_code && bare_word_line(value, end) == 0
+}
+
+/// Whether `line` ends with this program and no longer word.
+fn is_named(line: &[u8], program: &str) -> bool {
+    let from = line.len().saturating_sub(program.len());
+    // Comparing the last byte first spares nearly all comparisons.
+    line.last() == program.as_bytes().last()
+        && line.ends_with(program.as_bytes())
+        && !from
+            .checked_sub(1)
+            .and_then(|before| line.get(before))
+            .is_some_and(u8::is_ascii_alphanumeric)
+}
+
 /// `ps aux`, `su -`, `ip addr`: program and first argument together are no words of a sentence.
 pub(super) fn known_line(value: &[u8], end: usize) -> bool {
     let line = value.get(..end).unwrap_or(b"");
-    let named = |program: &str| {
-        let from = line.len().saturating_sub(program.len());
-        // Comparing the last byte first spares nearly all comparisons.
-        line.last() == program.as_bytes().last()
-            && line.ends_with(program.as_bytes())
-            && !from
-                .checked_sub(1)
-                .and_then(|before| line.get(before))
-                .is_some_and(u8::is_ascii_alphanumeric)
-    };
     let rest = value.get(skip_space(value, end)..).unwrap_or(b"");
     let len = rest
         .iter()
@@ -381,7 +402,7 @@ pub(super) fn known_line(value: &[u8], end: usize) -> bool {
         .unwrap_or(rest.len());
     let first = rest.get(..len).unwrap_or(b"");
     LINES.iter().any(|(program, arguments)| {
-        named(program)
+        is_named(line, program)
             && arguments
                 .iter()
                 .any(|argument| first == argument.as_bytes())
