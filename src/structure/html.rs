@@ -288,14 +288,44 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// The same for a call or a member that no markup stands around. A program that somebody shows is full of them, and
-    /// breaks out of nothing.
+    /// The same for a call or a member that no markup stands around. A program that somebody shows is full of them and
+    /// breaks out of nothing, as does what a sentence has between back-ticks.
     fn report_code(&mut self, confidence: u8, start: usize, end: usize) {
         if confidence > self.best.map_or(0, |best| best.confidence)
-            && (self.tagged || !self.is_listing())
+            && (self.tagged || !self.is_listing() && !self.is_inline(start, end))
         {
             self.report(confidence, start, end);
         }
+    }
+
+    /// Whether this stands between back-ticks in a sentence: ``use `document.URL`, not `location`, to tell``. The ticks have
+    /// code right behind and before them, and words of prose around.
+    fn is_inline(&self, start: usize, end: usize) -> bool {
+        let from = start.saturating_sub(LOOK);
+        let before = self.text.get(from..start).unwrap_or(&[]);
+        let ahead = self.ahead(end);
+        count(LOOK);
+        let Some(open) = before.iter().rposition(|byte| *byte == b'`') else {
+            return false;
+        };
+        let Some(close) = ahead.iter().position(|byte| *byte == b'`') else {
+            return false;
+        };
+        let code = self.text.get(from + open + 1..end + close).unwrap_or(&[]);
+        let (head, tail) = (before.get(..open), ahead.get(close + 1..));
+        let (head, tail) = (head.unwrap_or(&[]), tail.unwrap_or(&[]));
+        let is_code = |byte: Option<&u8>| {
+            byte.is_some_and(|byte| is_word(*byte) || matches!(byte, b')' | b'(' | b']' | b'}'))
+        };
+        is_code(code.first())
+            && is_code(code.last())
+            && head
+                .last()
+                .is_none_or(|b| is_blank(*b) || matches!(b, b'(' | b'[' | b'*'))
+            && tail.first().is_none_or(|b| {
+                is_blank(*b) || matches!(b, b',' | b'.' | b':' | b';' | b')' | b']' | b'*' | b'?')
+            })
+            && words_of(head) + words_of(tail) >= SENTENCE
     }
 
     /// Whether the text is a program by itself: several lines, of which the first begins as one does, and each closes
@@ -371,7 +401,11 @@ impl<'a> Page<'a> {
             .iter()
             .position(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         let confidence = if name.eq_ignore_ascii_case(b"script") && (!generic || ended) {
-            if closing && self.raw != 0 || self.is_talked_about(at, end) || self.is_in_words(end) {
+            if closing && self.raw != 0
+                || self.is_talked_about(at, end)
+                || self.is_in_words(end)
+                || self.is_ticked(at, end)
+            {
                 LOW
             } else {
                 HIGH
@@ -381,7 +415,10 @@ impl<'a> Page<'a> {
                 Some(bit) if self.raw & (1 << bit) == 0 => MEDIUM,
                 _ => step_if(holds(words::PLAIN, name) && ended && !generic, LOW),
             }
-        } else if holds(words::ACTIVE, name) && parted && self.has_attribute(end)
+        } else if holds(words::ACTIVE, name)
+            && parted
+            && self.has_attribute(end)
+            && !(previous == b'`' && self.is_quoted(at, previous))
             || name.eq_ignore_ascii_case(b"style")
                 && ended
                 && !generic
@@ -447,9 +484,14 @@ impl<'a> Page<'a> {
             && !text.iter().any(|byte| matches!(byte, b'{' | b'@'))
     }
 
-    /// `"<a>"`: what stands before the tag at `at` is a quote, and comes again right behind a tag.
+    /// `` `<script>` ``: code in a sentence, which begins no script: that would have a string of its own between back-ticks.
+    fn is_ticked(&self, at: usize, end: usize) -> bool {
+        at > 0 && self.byte(at - 1) == b'`' && self.ahead(end).starts_with(b">`")
+    }
+
+    /// `"<a>"`: what stands before the tag at `at` is a quote or a back-tick, and comes again right behind a tag.
     fn is_quoted(&self, at: usize, quote: u8) -> bool {
-        if !matches!(quote, b'"' | b'\'') {
+        if !matches!(quote, b'"' | b'\'' | b'`') {
             return false;
         }
         let ahead = self.ahead(at);
@@ -945,6 +987,17 @@ impl<'a> Page<'a> {
             self.report(HIGH, at, at + 3);
         }
     }
+}
+
+/// Words of the shortest sentence that sets code in back-ticks.
+const SENTENCE: usize = 3;
+
+/// How many words a text has, of letters between blanks.
+fn words_of(text: &[u8]) -> usize {
+    let words = text.split(|byte| is_blank(*byte));
+    words
+        .filter(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
+        .count()
 }
 
 /// Lines of the shortest listing, without empty ones and lone brackets.

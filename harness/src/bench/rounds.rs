@@ -114,12 +114,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(
-        subject: Subject,
-        files: &Files,
-        upstream: SocketAddr,
-        dir: &Path,
-    ) -> Result<Running> {
+    fn start(subject: Subject, files: &Files, upstream: SocketAddr, dir: &Path) -> Result<Running> {
         let dir = dir.join(format!("{subject:?}"));
         let server = Server::start(subject, files, upstream, &[], &dir)?;
         let requests = subject.mix().requests();
