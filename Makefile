@@ -9,7 +9,7 @@ CORE := $(TARGET_DIR)/portcullis_core.wasm
 FLOOR := $(TARGET_DIR)/portcullis_floor.wasm
 ENVOY := $(CURDIR)/.tools/bin/envoy
 CORPORA := $(or $(PORTCULLIS_CORPORA),$(wildcard $(CURDIR)/../shared/corpora))
-# Has V8 spend half the time on a module, see filters/link.
+# Has V8 spend a good third of the time on a module, see filters/link.
 LINK := cargo run --quiet -p portcullis-link --
 PORTCULLIS := cargo run --quiet -p portcullis-harness --bin portcullis --
 # What the tests need to know; without PORTCULLIS_CORPORA the tests over labelled traffic say that they skip.
