@@ -21,7 +21,45 @@ const END: u16 = 256;
 /// Bits of the codes that a table has.
 const SHORT: u32 = 10;
 /// Symbols of a block behind which its codes are worth a table each.
-const EARNED: u32 = 128;
+const EARNED: u32 = 32;
+/// Bytes that are copied at once, where there is room for more of them than are asked for.
+const AT_ONCE: usize = 8;
+/// A copy of more bytes is made by the host's own instruction.
+const SHORT_COPY: usize = 32;
+/// Bytes for which room is made at least.
+const ROOM: usize = 1024;
+
+/// What each symbol of a length says, from the one behind [`END`] on: the shortest, and how many bits tell by how much it is
+/// longer.
+const LENGTHS: [(u16, u8); 29] = {
+    let mut lengths = [(0, 0); 29];
+    let mut symbol = 0;
+    while symbol < lengths.len() {
+        let (group, step) = (symbol as u16 / 4, symbol as u16 % 4);
+        lengths[symbol] = match group {
+            0 => (3 + step, 0),
+            7 => (258, 0),
+            _ => (3 + ((4 + step) << (group - 1)), group as u8 - 1),
+        };
+        symbol += 1;
+    }
+    lengths
+};
+
+/// The same of distances.
+const DISTANCES: [(u16, u8); 30] = {
+    let mut distances = [(0, 0); 30];
+    let mut symbol = 0;
+    while symbol < distances.len() {
+        let (group, step) = (symbol as u16 / 2, symbol as u16 % 2);
+        distances[symbol] = match group {
+            0 => (1 + step, 0),
+            _ => (1 + ((2 + step) << (group - 1)), group as u8 - 1),
+        };
+        symbol += 1;
+    }
+    distances
+};
 
 /// Why there is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +80,10 @@ pub fn inflate<'c>(content: &'c [u8], most: usize, out: &mut Vec<u8>) -> (Ending
         bits: 0,
         count: 0,
         start: out.len(),
+        end: out.len(),
         most,
         out,
+        short: [Vec::new(), Vec::new()],
     };
     let mut fixed = None;
     let ending = loop {
@@ -54,6 +94,7 @@ pub fn inflate<'c>(content: &'c [u8], most: usize, out: &mut Vec<u8>) -> (Ending
         }
     };
     stream.give_back();
+    stream.out.truncate(stream.end);
     (ending, content.get(stream.at..).unwrap_or_default())
 }
 
@@ -63,9 +104,6 @@ struct Code {
     counts: [u16; LONGEST + 1],
     /// The symbols by the length of their code.
     symbols: [u16; SYMBOLS],
-    /// For the next [`SHORT`] bits the symbol that they begin with, and above [`Code::LENGTH_AT`] the length of its code; 0 if
-    /// that is longer. Empty until a block has earned it.
-    short: Vec<u16>,
 }
 
 impl Code {
@@ -94,34 +132,32 @@ impl Code {
             *symbols.get_mut(usize::from(*place))? = symbol;
             *place += 1;
         }
-        Some(Code {
-            counts,
-            symbols,
-            short: Vec::new(),
-        })
+        Some(Code { counts, symbols })
     }
-
-    /// Where the length of a code begins in an entry of `short`.
-    const LENGTH_AT: u32 = 9;
 
     /// Writes the table of short codes.
     #[inline(never)]
-    fn write_short(&mut self) {
-        if !self.short.is_empty() {
-            return;
+    fn write_short(&self, to: &mut Vec<u16>) {
+        if to.is_empty() {
+            to.resize(1 << SHORT, 0);
         }
-        self.short.resize(1 << SHORT, 0);
+        // All others are written from it, or anew.
+        if let Some(first) = to.first_mut() {
+            *first = 0;
+        }
         let mut symbols = self.symbols.iter();
         let mut code = 0_u32;
         for (length, count) in (0..=SHORT).zip(&self.counts).skip(1) {
+            // What is told by fewer bits is told by them whatever the next one is.
+            let told = 1 << (length - 1);
+            to.copy_within(..told, told);
             code <<= 1;
             for symbol in symbols.by_ref().take(usize::from(*count)) {
                 // The first bit of a code is the lowest one.
-                let first = code.reverse_bits() >> (32 - length);
+                let place = code.reverse_bits() >> (32 - length);
                 code += 1;
-                let places = self.short.iter_mut().skip(first as usize);
-                for entry in places.step_by(1 << length) {
-                    *entry = symbol | (length as u16) << Code::LENGTH_AT;
+                if let Some(entry) = to.get_mut(place as usize) {
+                    *entry = symbol | (length as u16) << LENGTH_AT;
                 }
             }
         }
@@ -136,6 +172,21 @@ impl Code {
     }
 }
 
+/// For the next [`SHORT`] bits the symbol that they begin with, and above [`LENGTH_AT`] the length of its code; 0 if that is
+/// longer.
+type Short = [u16; 1 << SHORT];
+
+/// Where the length of a code begins in an entry of a table.
+const LENGTH_AT: u32 = 9;
+
+/// The entry for these bits: length and symbol.
+#[inline(always)]
+fn entry(short: &Short, bits: u64) -> (u32, u16) {
+    let entry = short.get(bits as usize % short.len()).copied();
+    let entry = entry.unwrap_or(0);
+    (u32::from(entry) >> LENGTH_AT, entry % (1 << LENGTH_AT))
+}
+
 struct Stream<'c, 'o> {
     content: &'c [u8],
     /// Where the bytes begin of which no bit was taken.
@@ -145,8 +196,12 @@ struct Stream<'c, 'o> {
     count: u32,
     /// Where in `out` this stream begins: what is before is nothing to copy from.
     start: usize,
+    /// Where it ends so far: what `out` has behind that is room.
+    end: usize,
     most: usize,
     out: &'o mut Vec<u8>,
+    /// The tables of the last block that has earned them, of symbols and of distances.
+    short: [Vec<u16>; 2],
 }
 
 impl Stream<'_, '_> {
@@ -186,22 +241,8 @@ impl Stream<'_, '_> {
         Ok(value as u16)
     }
 
-    #[inline(always)]
     fn symbol(&mut self, code: &Code) -> Result<u16, Ending> {
         self.take(LONGEST as u32);
-        let place = self.bits as usize & ((1 << SHORT) - 1);
-        let entry = code.short.get(place).copied().unwrap_or(0);
-        let length = u32::from(entry) >> Code::LENGTH_AT;
-        if length == 0 || length > self.count {
-            return self.symbol_by_bits(code);
-        }
-        self.bits >>= length;
-        self.count -= length;
-        Ok(entry & ((1 << Code::LENGTH_AT) - 1))
-    }
-
-    #[inline(never)]
-    fn symbol_by_bits(&mut self, code: &Code) -> Result<u16, Ending> {
         // The code so far, the first code of this length, and the place of its symbol.
         let (mut value, mut first, mut place) = (0_u32, 0, 0);
         let (mut bits, mut left) = (self.bits, self.count);
@@ -222,12 +263,21 @@ impl Stream<'_, '_> {
         Err(Ending::Broken)
     }
 
-    #[inline]
-    fn push(&mut self, byte: u8) -> Result<(), Ending> {
-        if self.out.len() >= self.most {
-            return Err(Ending::Cut);
+    /// Makes room for so many bytes, or for as many as there may be. How many those are.
+    fn make_room(&mut self, bytes: usize) -> usize {
+        let bytes = bytes.min(self.most.saturating_sub(self.end));
+        if self.out.len() < self.end + bytes {
+            // As much again as this stream has: what stands before it was paid for by others.
+            let wanted = self.end + bytes.max(ROOM).max(self.end - self.start);
+            self.out.resize(wanted.min(self.most), 0);
         }
-        self.out.push(byte);
+        bytes
+    }
+
+    fn push(&mut self, byte: u8) -> Result<(), Ending> {
+        self.make_room(1);
+        *self.out.get_mut(self.end).ok_or(Ending::Cut)? = byte;
+        self.end += 1;
         Ok(())
     }
 
@@ -240,12 +290,12 @@ impl Stream<'_, '_> {
                 if fixed.is_none() {
                     *fixed = Code::fixed();
                 }
-                let (symbols, distances) = fixed.as_mut().ok_or(Ending::Broken)?;
+                let (symbols, distances) = fixed.as_ref().ok_or(Ending::Broken)?;
                 self.coded(symbols, distances)?;
             }
             2 => {
-                let (mut symbols, mut distances) = self.codes()?;
-                self.coded(&mut symbols, &mut distances)?;
+                let (symbols, distances) = self.codes()?;
+                self.coded(&symbols, &distances)?;
             }
             _ => return Err(Ending::Broken),
         }
@@ -263,12 +313,15 @@ impl Stream<'_, '_> {
         let count = usize::from(count);
         let bytes = rest.get(..count).unwrap_or(rest);
         self.at += bytes.len();
-        let room = self.most.saturating_sub(self.out.len());
-        let fit = bytes.get(..room);
-        self.out.extend_from_slice(fit.unwrap_or(bytes));
-        match fit {
-            Some(fit) if fit.len() < bytes.len() => Err(Ending::Cut),
-            _ if bytes.len() < count => Err(Ending::Broken),
+        let room = self.make_room(bytes.len());
+        let to = self.out.get_mut(self.end..self.end + room);
+        if let (Some(to), Some(fit)) = (to, bytes.get(..room)) {
+            to.copy_from_slice(fit);
+            self.end += room;
+        }
+        match bytes.len() {
+            more if more > room => Err(Ending::Cut),
+            fewer if fewer < count => Err(Ending::Broken),
             _ => Ok(()),
         }
     }
@@ -310,94 +363,150 @@ impl Stream<'_, '_> {
     }
 
     /// What stands in a block: bytes, and copies of what came before.
-    fn coded(&mut self, symbols: &mut Code, distances: &mut Code) -> Result<(), Ending> {
+    fn coded(&mut self, symbols: &Code, distances: &Code) -> Result<(), Ending> {
         let mut read = 0_u32;
         loop {
             read = read.saturating_add(1);
             if read == EARNED {
-                symbols.write_short();
-                distances.write_short();
+                let [of_symbols, of_distances] = &mut self.short;
+                symbols.write_short(of_symbols);
+                distances.write_short(of_distances);
+            }
+            if read >= EARNED && self.short_ones() {
+                return Ok(());
             }
             let symbol = self.symbol(symbols)?;
             if let Ok(byte) = u8::try_from(symbol) {
                 self.push(byte)?;
-                self.bytes(symbols);
                 continue;
             }
-            let length = match symbol - END {
-                0 => return Ok(()),
-                at @ 1..=8 => at + 2,
-                29 => 258,
-                at @ 9..=28 => {
-                    let (more, step) = (u32::from(at - 5) / 4, (at - 5) % 4);
-                    ((4 + step) << more) + 3 + self.bits(more)?
-                }
-                _ => return Err(Ending::Broken),
-            };
-            let distance = match self.symbol(distances)? {
-                at @ 0..=1 => at + 1,
-                at @ 2..=29 => {
-                    let (more, step) = (u32::from(at) / 2 - 1, at % 2);
-                    ((2 + step) << more) + 1 + self.bits(more)?
-                }
-                _ => return Err(Ending::Broken),
-            };
+            if symbol == END {
+                return Ok(());
+            }
+            let length = LENGTHS.get(usize::from(symbol - END - 1));
+            let length = self.number(length)?;
+            let distance = DISTANCES.get(usize::from(self.symbol(distances)?));
+            let distance = self.number(distance)?;
             self.copy(usize::from(length), usize::from(distance))?;
         }
     }
 
-    /// Appends the bytes that come next, as long as their codes are short and there is no end near.
-    #[inline(always)]
-    fn bytes(&mut self, symbols: &Code) {
-        let Some(short) = symbols.short.first_chunk::<{ 1 << SHORT }>() else {
-            return;
+    fn number(&mut self, of_symbol: Option<&(u16, u8)>) -> Result<u16, Ending> {
+        let (least, more) = of_symbol.ok_or(Ending::Broken)?;
+        Ok(least + self.bits(u32::from(*more))?)
+    }
+
+    /// What comes next, as long as codes are short and there is no end near. Whether that of the block was there.
+    fn short_ones(&mut self) -> bool {
+        self.make_room(ROOM);
+        let [symbols, distances] = &self.short;
+        let (Some(symbols), Some(distances)) = (symbols.first_chunk(), distances.first_chunk())
+        else {
+            return false;
         };
+        let out = self.out.as_mut_slice();
         let mut rest = self.content.get(self.at..).unwrap_or_default();
-        let (mut bits, mut count) = (self.bits, self.count);
-        let room = self.most.saturating_sub(self.out.len());
-        for _ in 0..room {
-            if count < SHORT {
-                let Some((four, behind)) = rest.split_first_chunk() else {
-                    break;
+        let (mut bits, mut count, mut end) = (self.bits, self.count, self.end);
+        let is_end = loop {
+            // A length, a distance and how much longer each is take this many bits at most.
+            if count < 2 * SHORT + 5 + 13 {
+                let Some(eight) = rest.first_chunk() else {
+                    break false;
                 };
-                bits |= u64::from(u32::from_le_bytes(*four)) << count;
-                count += u32::BITS;
-                rest = behind;
+                bits |= u64::from_le_bytes(*eight) << count;
+                let taken = (u64::BITS - 1 - count) / 8;
+                count += taken * 8;
+                rest = rest.get(taken as usize..).unwrap_or_default();
             }
-            let Some(entry) = short.get(bits as usize % short.len()).copied() else {
-                break;
+            let (length, symbol) = entry(symbols, bits);
+            if length == 0 {
+                break false;
+            }
+            if symbol < END {
+                let Some(place) = out.get_mut(end) else {
+                    break false;
+                };
+                *place = symbol as u8;
+                end += 1;
+                bits >>= length;
+                count -= length;
+                continue;
+            }
+            if symbol == END {
+                bits >>= length;
+                count -= length;
+                break true;
+            }
+            // Nothing is taken before all of a copy is known.
+            let mut taken = length;
+            let Some((least, more)) = LENGTHS.get(usize::from(symbol - END - 1)) else {
+                break false;
             };
-            let length = u32::from(entry) >> Code::LENGTH_AT;
-            let symbol = entry & ((1 << Code::LENGTH_AT) - 1);
-            if length == 0 || symbol >= END {
-                break;
+            let length = least + (bits >> taken) as u16 % (1 << more);
+            taken += u32::from(*more);
+            let (of_distance, symbol) = entry(distances, bits >> taken);
+            let told = DISTANCES
+                .get(usize::from(symbol))
+                .filter(|_| of_distance > 0);
+            let Some((least, more)) = told else {
+                break false;
+            };
+            taken += of_distance;
+            let distance = least + (bits >> taken) as u16 % (1 << more);
+            taken += u32::from(*more);
+            let (length, distance) = (usize::from(length), usize::from(distance));
+            if distance > end - self.start || out.len() - end < length + AT_ONCE {
+                break false;
             }
-            bits >>= length;
-            count -= length;
-            self.out.push(symbol as u8);
-        }
-        (self.bits, self.count) = (bits, count);
+            copy(out, end, length, distance);
+            end += length;
+            bits >>= taken;
+            count -= taken;
+        };
+        (self.bits, self.count, self.end) = (bits, count, end);
         self.at = self.content.len() - rest.len();
+        is_end
     }
 
     /// Appends so many bytes of those that stand so far back, which may be fewer and then come again.
     fn copy(&mut self, length: usize, distance: usize) -> Result<(), Ending> {
-        if distance > self.out.len() - self.start {
+        if distance > self.end - self.start {
             return Err(Ending::Broken);
         }
-        let room = self.most.saturating_sub(self.out.len());
-        let mut left = length.min(room);
-        let from = self.out.len() - distance;
-        while left > 0 {
-            // What is there already repeats those bytes.
-            let step = left.min(self.out.len() - from);
-            self.out.extend_from_within(from..from + step);
-            left -= step;
-        }
+        let room = self.make_room(length);
+        copy(self.out, self.end, room, distance);
+        self.end += room;
         match length > room {
             true => Err(Ending::Cut),
             false => Ok(()),
         }
+    }
+}
+
+/// Copies so many bytes of those that begin so far in front of `end` to there.
+#[inline]
+fn copy(out: &mut [u8], end: usize, length: usize, distance: usize) {
+    let from = end - distance;
+    if length <= SHORT_COPY && distance >= AT_ONCE && out.len() - end >= length + AT_ONCE {
+        for at in (0..length).step_by(AT_ONCE) {
+            let bytes = out.get(from + at..).and_then(|rest| rest.first_chunk());
+            let bytes: [u8; AT_ONCE] = bytes.copied().unwrap_or_default();
+            if let Some(to) = out
+                .get_mut(end + at..)
+                .and_then(|rest| rest.first_chunk_mut())
+            {
+                *to = bytes;
+            }
+        }
+        return;
+    }
+    let (mut left, mut to) = (length, end);
+    while left > 0 {
+        // What is there already repeats those bytes.
+        let step = left.min(to - from);
+        out.copy_within(from..from + step, to);
+        to += step;
+        left -= step;
     }
 }
 
