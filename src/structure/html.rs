@@ -29,7 +29,7 @@ mod tests;
 mod unescape;
 mod words;
 
-use super::{Finding, HIGH, LOW, MEDIUM, Steps};
+use super::{Finding, HIGH, LOW, MEDIUM, Steps, markdown};
 use unescape::Plain;
 use words::holds;
 
@@ -298,34 +298,14 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Whether this stands between back-ticks in a sentence: ``use `document.URL`, not `location`, to tell``. The ticks have
-    /// code right behind and before them, and words of prose around.
+    /// Whether this stands between back-ticks in a sentence.
     fn is_inline(&self, start: usize, end: usize) -> bool {
+        count(LOOK);
         let from = start.saturating_sub(LOOK);
         let before = self.text.get(from..start).unwrap_or(&[]);
-        let ahead = self.ahead(end);
-        count(LOOK);
-        let Some(open) = before.iter().rposition(|byte| *byte == b'`') else {
-            return false;
-        };
-        let Some(close) = ahead.iter().position(|byte| *byte == b'`') else {
-            return false;
-        };
-        let code = self.text.get(from + open + 1..end + close).unwrap_or(&[]);
-        let (head, tail) = (before.get(..open), ahead.get(close + 1..));
-        let (head, tail) = (head.unwrap_or(&[]), tail.unwrap_or(&[]));
-        let is_code = |byte: Option<&u8>| {
-            byte.is_some_and(|byte| is_word(*byte) || matches!(byte, b')' | b'(' | b']' | b'}'))
-        };
-        is_code(code.first())
-            && is_code(code.last())
-            && head
-                .last()
-                .is_none_or(|b| is_blank(*b) || matches!(b, b'(' | b'[' | b'*'))
-            && tail.first().is_none_or(|b| {
-                is_blank(*b) || matches!(b, b',' | b'.' | b':' | b';' | b')' | b']' | b'*' | b'?')
-            })
-            && words_of(head) + words_of(tail) >= SENTENCE
+        let open = before.iter().rposition(|byte| *byte == b'`');
+        open.and_then(|open| markdown::code_in_sentence(self.text, from + open))
+            .is_some_and(|close| close >= end)
     }
 
     /// Whether the text is a program by itself: several lines, of which the first begins as one does, and each closes
@@ -987,17 +967,6 @@ impl<'a> Page<'a> {
             self.report(HIGH, at, at + 3);
         }
     }
-}
-
-/// Words of the shortest sentence that sets code in back-ticks.
-const SENTENCE: usize = 3;
-
-/// How many words a text has, of letters between blanks.
-fn words_of(text: &[u8]) -> usize {
-    let words = text.split(|byte| is_blank(*byte));
-    words
-        .filter(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
-        .count()
 }
 
 /// Lines of the shortest listing, without empty ones and lone brackets.

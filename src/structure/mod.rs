@@ -16,6 +16,7 @@ pub mod code;
 mod gate;
 pub mod host;
 pub mod html;
+mod markdown;
 pub mod path;
 pub mod shell;
 pub mod sql;

@@ -35,7 +35,7 @@ mod word;
 
 use std::cell::Cell;
 
-use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps, holds_any};
+use super::{Finding, Gate, HIGH, LOW, MEDIUM, Steps, holds_any, markdown};
 use crate::normalise::{
     AMPERSAND, ANGLE, BACKSLASH, BRACKET, CONTROL, DOLLAR, PAREN, PERCENT, PIPE, PLUS, QUOTE,
     SEMICOLON, SPACE, classes,
@@ -294,24 +294,13 @@ const PLAIN: [bool; 256] = {
 
 /// The command between two back-ticks.
 fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
-    if opens_fence(value, open) {
+    if markdown::opens_fence(value, open) {
         return None;
     }
     let from = skip_space(value, open + 1);
     let (finding, span) = at(value, open, from, close, Place::Inside, head)?;
-    // Prose sets code in back-ticks: "use `ls -l` to see".
-    let rest = value.get(close + 1..).unwrap_or(b"");
-    let is_set_off = matches!(head.last, 0 | b' ' | b'\n' | b'(' | b'[' | b'*')
-        && matches!(
-            rest,
-            [
-                b' ' | b',' | b'.' | b':' | b')' | b']' | b'*' | b'?' | b'\n',
-                ..
-            ] | [b';', b' ', b'a'..=b'z', ..]
-        );
-    let is_listed = rest.starts_with(b", `");
-    let said = is_set_off
-        && (is_listed || head.spaces > 1 || words(rest) + words(head_of(value, open)) > 1);
+    // "use `ls -l` to see"
+    let said = markdown::code_in_sentence(value, open).is_some();
     let confidence = if said { LOW } else { finding.confidence };
     Some((
         Finding {
@@ -320,42 +309,6 @@ fn ticked(value: &[u8], open: usize, close: usize, head: &Head) -> Option<Hit> {
         },
         span,
     ))
-}
-
-/// A little of what stands before `at`.
-fn head_of(value: &[u8], at: usize) -> &[u8] {
-    value.get(at.saturating_sub(SENTENCE)..at).unwrap_or(b"")
-}
-
-/// How many words of letters a text begins with or holds, in what is looked at of it.
-fn words(text: &[u8]) -> usize {
-    let text = text.get(..SENTENCE).unwrap_or(text);
-    let words = text.split(|b| matches!(b, b' ' | b'\n' | b'/'));
-    words
-        .filter(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
-        .count()
-}
-
-/// Bytes of the line that opens a fence, at most.
-const FENCE_LINE: usize = 64;
-
-/// Bytes before and behind a command in back-ticks that are looked at for the words of a sentence.
-const SENTENCE: usize = 40;
-
-/// The back-tick at `open` is the last of a fence of Markdown, behind which only the name of a language stands on the
-/// line, and what is set for it (`bash title="x"`): what is fenced in is looked at by lines.
-fn opens_fence(value: &[u8], open: usize) -> bool {
-    let head = value.get(..open).unwrap_or(b"");
-    let begins_line = |before: &[u8]| matches!(before.last(), None | Some(b'\n'));
-    let rest = value.get(open + 1..).unwrap_or(b"");
-    let rest = rest.get(..FENCE_LINE).unwrap_or(rest);
-    let line = rest.split(|b| *b == b'\n').next().unwrap_or(b"");
-    let mut words = line.trim_ascii_end().split(|b| *b == b' ');
-    let is_name = |word: &[u8]| word.len() <= 16 && word.iter().all(u8::is_ascii_alphanumeric);
-    line.len() < rest.len()
-        && words.next().is_some_and(is_name)
-        && words.all(|word| word.contains(&b'='))
-        && head.strip_suffix(b"``").is_some_and(begins_line)
 }
 
 /// The `;` at `at` ends an HTML entity: `amp;`, `&quot;`, `#39;`.

@@ -29,7 +29,7 @@ mod scan;
 mod tests;
 mod words;
 
-use super::{Finding, HIGH, LOW, MEDIUM, Steps, holds_any};
+use super::{Finding, HIGH, LOW, MEDIUM, Steps, holds_any, markdown};
 use scan::Scan;
 
 /// Every finding needs at least one of these bytes: a value without them is silent. [`gate`] is
@@ -340,7 +340,7 @@ fn closing_quote(value: &[u8], quote: u8) -> Option<usize> {
         } else if quote == b'\'' && is_apostrophe(value, found) {
             at = found + 1;
         } else if quote == b'`'
-            && let Some(close) = set_off(value, found)
+            && let Some(close) = markdown::code_in_sentence(value, found)
         {
             at = close + 1;
         } else {
@@ -348,27 +348,6 @@ fn closing_quote(value: &[u8], quote: u8) -> Option<usize> {
         }
     }
 }
-
-/// Where the back-tick closes that is opened at `at`, if the two set off a word of a sentence, as Markdown has it: blanks and
-/// punctuation stand around them, and none within.
-fn set_off(value: &[u8], at: usize) -> Option<usize> {
-    let before = at.checked_sub(1).and_then(|before| value.get(before));
-    let within = value.get(at + 1..)?;
-    let within = within.get(..SET_OFF).unwrap_or(within);
-    let close = at + 1 + memchr::memchr(b'`', within)?;
-    let is_inner = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
-    let is_outer = |byte: Option<&u8>, marks: &[u8]| {
-        byte.is_none_or(|byte| byte.is_ascii_whitespace() || marks.contains(byte))
-    };
-    let sets_off = is_inner(value.get(at + 1))
-        && is_inner(value.get(close - 1))
-        && is_outer(before, b"([*")
-        && is_outer(value.get(close + 1), b",.:;)]*?");
-    (sets_off && close > at + 1).then_some(close)
-}
-
-/// Bytes in which the second back-tick of such a pair is looked for.
-const SET_OFF: usize = 64;
 
 /// Whether the quote at `at` is that of `I'd`, `it's`, `they're`: letters before it and a word's ending behind it, which
 /// no query goes on with.
