@@ -10,7 +10,6 @@
 //!                           if
 //!                             call $long256
 //!                             call $long128
-//!                             call $long64
 //!                           end
 //!                           …)
 //! ```
@@ -27,11 +26,11 @@ use wasmparser::{
 use crate::written;
 
 /// A call of a function of fewer bytes is inlined as before: in less code than it takes to call, as often as not.
-const LEAST_BYTES: usize = 64;
+const LEAST_BYTES: usize = 128;
 
 /// Bytes of the functions that are nothing but length. Each has half of the one before, so whatever a caller may grow by,
 /// little more than the last of them is left.
-const LONG_BYTES: [usize; 6] = [2048, 1024, 512, 256, 128, LEAST_BYTES];
+const LONG_BYTES: [usize; 5] = [2048, 1024, 512, 256, LEAST_BYTES];
 
 /// As many times its own length may a function grow by.
 const GROWTH: usize = 3;
@@ -204,11 +203,10 @@ mod tests {
             "Call { function_index: 5 }",
             "Call { function_index: 6 }",
             "Call { function_index: 7 }",
-            "Call { function_index: 8 }",
             "End",
             "Call { function_index: 1 }",
         ];
-        assert_eq!(functions[1][..8], begins);
+        assert_eq!(functions[1][..7], begins);
         assert!(!functions[0].iter().any(|shown| shown.starts_with("Call")));
     }
 
