@@ -13,7 +13,7 @@ const LOOK: usize = 64;
 const SENTENCE: usize = 2;
 
 /// Where the code ends that the back-tick at `open` begins: at a second one, with code right within both, blanks or
-/// punctuation around them, and words of a sentence before or behind.
+/// punctuation around them, and words of a sentence before or behind, or a colon before.
 #[inline(never)]
 pub fn code_in_sentence(text: &[u8], open: usize) -> Option<usize> {
     let head = text.get(open.saturating_sub(LOOK)..open)?;
@@ -29,7 +29,14 @@ pub fn code_in_sentence(text: &[u8], open: usize) -> Option<usize> {
         && code.last().is_some_and(is_inner)
         && is_outer(head.last(), b"([*")
         && is_outer(tail.first(), b",.:;)]*?");
-    (is_set_off && words(head) + words(tail) >= SENTENCE).then_some(open + 1 + length)
+    let is_told = || words(head) + words(tail) >= SENTENCE || follows_colon(head);
+    (is_set_off && is_told()).then_some(open + 1 + length)
+}
+
+/// `Default:` or `**Default:**`
+fn follows_colon(head: &[u8]) -> bool {
+    let head = head.strip_suffix(b" ").unwrap_or(head);
+    head.strip_suffix(b"**").unwrap_or(head).ends_with(b":")
 }
 
 /// How many words of letters stand between blanks, whatever punctuation is at them.
@@ -78,6 +85,8 @@ mod tests {
             ("Take `type`, `name`", Some(10)),
             ("*the `id`*: of what", Some(8)),
             ("see (`id`) for it", Some(8)),
+            ("Default: `true`", Some(14)),
+            ("**Default:** `true`", Some(18)),
             // No sentence, no blanks, no code at the ticks.
             ("`id`", None),
             ("x `id`", None),

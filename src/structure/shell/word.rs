@@ -154,10 +154,11 @@ const PROGRAMS: &[(Kind, &[&str])] = &[
         Verb,
         &[
             "alias", "builtin", "cat", "cd", "cmp", "column", "comm", "command", "cut", "diff",
-            "dig", "eval", "exec", "export", "file", "find", "fold", "free", "head", "host", "ip",
-            "jobs", "join", "kill", "less", "locate", "look", "more", "nice", "nl", "od", "paste",
-            "rev", "service", "shuf", "sleep", "sort", "source", "split", "stat", "strings", "su",
-            "tail", "tee", "test", "time", "timeout", "top", "touch", "tr", "vi", "which",
+            "dig", "eval", "exec", "export", "false", "file", "find", "fold", "free", "head",
+            "host", "ip", "jobs", "join", "kill", "less", "locate", "look", "more", "nice", "nl",
+            "od", "paste", "rev", "service", "shuf", "sleep", "sort", "source", "split", "stat",
+            "strings", "su", "tail", "tee", "test", "time", "timeout", "top", "touch", "tr",
+            "true", "vi", "which",
         ],
     ),
     (
