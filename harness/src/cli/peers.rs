@@ -479,8 +479,8 @@ impl Report {
         if !(self.attacks_elsewhere.is_empty() && self.attacks_not_said.is_empty()) {
             writeln!(
                 out,
-                "elsewhere: in a body, a cookie or another header. The filter's default rules ask about neither cookies\n\
-                 nor other headers; ModSecurity reads all of them."
+                "elsewhere: in a body, a cookie or another header. The filter reads cookies and headers that look like more\n\
+                 than ordinary values; ModSecurity reads all of them."
             )?;
         }
         Ok(())
