@@ -316,7 +316,8 @@ fn the_exclusion_of_the_worked_example_silences_what_it_should_in_envoy() {
     }
     let alerts = gateway.alerts();
     let paths: Vec<&str> = alerts.iter().map(|alert| alert.text("Target")).collect();
-    assert_eq!(paths.len(), 4, "{paths:?}");
+    // One of them is a whole statement in a field that people write in, and raises nothing anywhere.
+    assert_eq!(paths.len(), 3, "{paths:?}");
     assert!(paths.iter().all(|path| path.starts_with("/?")), "{paths:?}");
     // And in the parameter beside it.
     gateway.get(&format!("/reports?query=1&{ATTACK}"), "");
