@@ -369,6 +369,7 @@ pub(super) fn is_shown(value: &[u8], end: usize) -> bool {
         return false;
     }
     let rest = value.get(skip_space(value, end)..).unwrap_or(b"");
+    let rest = rest.get(..ARGUMENTS).unwrap_or(rest);
     let first = rest.split(|b| is_space(*b)).next().unwrap_or(rest);
     let runs_code = matches!(first, b"-c" | b"-e" | b"-p" | b"-r" | b"-x" | b"--eval");
     !runs_code && bare_word_line(value, end) == 0

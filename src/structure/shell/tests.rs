@@ -901,6 +901,7 @@ fn time_grows_with_length_alone() {
 /// Pieces that are repeated to make a long value: each keeps some part of the detector busy.
 const PIECES: &[&str] = &[
     "a",
+    "\nnpm",
     ";",
     "|",
     "&",
