@@ -23,7 +23,7 @@ use wasmparser::{
     Operator, Parser, Payload, TypeRef, TypeSectionReader,
 };
 
-use crate::written;
+use crate::{operators_of, written};
 
 /// A call of a function of fewer bytes is inlined as before: in less code than it takes to call, as often as not.
 const LEAST_BYTES: usize = 128;
@@ -155,8 +155,7 @@ impl Reencode for Calls {
         body: FunctionBody<'_>,
     ) -> Result<(), Error<Infallible>> {
         let mut function = self.new_function_with_parsed_locals(&body)?;
-        let operators = body.get_operators_reader()?.into_iter();
-        let operators = operators.collect::<Result<Vec<Operator<'_>>, _>>()?;
+        let operators = operators_of(&body)?;
         let bytes = (body.range().len() * GROWTH).max(LEAST_GROWTH_BYTES);
         let is_inlined = |operator: &Operator<'_>| self.is_inlined(operator, bytes);
         if operators.iter().any(is_inlined) {

@@ -26,7 +26,7 @@ use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{BlockType, CodeSection, Function, Instruction, TypeSection, ValType};
 use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload, TypeSectionReader};
 
-use crate::written;
+use crate::{operators_of, written};
 use flow::{Exit, Flow};
 
 /// Results of the call that is never made: each is an operation, and the call itself comes to some more.
@@ -92,8 +92,7 @@ impl Reencode for Loops {
         body: FunctionBody<'_>,
     ) -> Result<(), Error<Infallible>> {
         let mut function = self.new_function_with_parsed_locals(&body)?;
-        let operators = body.get_operators_reader()?.into_iter();
-        let operators = operators.collect::<Result<Vec<Operator<'_>>, _>>()?;
+        let operators = operators_of(&body)?;
         let exits = Flow::of(&operators).exits(LONG_OPERATIONS);
         for (place, operator) in operators.into_iter().enumerate() {
             let exits = exits.get(&place).into_iter().flatten();

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use wasm_encoder::Module;
 use wasm_encoder::reencode::Reencode;
-use wasmparser::{Parser, Validator};
+use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Validator};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -37,6 +37,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The operators of a function, to the end that closes it.
+fn operators_of<'b>(body: &FunctionBody<'b>) -> Result<Vec<Operator<'b>>, BinaryReaderError> {
+    body.get_operators_reader()?.into_iter().collect()
 }
 
 /// The module as it is written by `by`.
